@@ -1,0 +1,259 @@
+"""Blocks to rows: Python values made by column operations, tuples by one ``zip``."""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Callable, Sequence
+from datetime import UTC, timedelta, tzinfo
+from itertools import repeat
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError, ProtocolError
+from ..types import Field, Precision, TypeCode
+from .block import Block, Column, FixedColumn, Mask, Row, VariableColumn
+from .zones import zone_for
+
+TimestampAs: TypeAlias = Literal["datetime", "int", "datetime64"]
+Values: TypeAlias = list[Any]
+Converter: TypeAlias = Callable[[Column], Values]
+
+# First and last instants that a datetime can hold, in seconds, with a day of room for any offset.
+_FIRST_SECOND = -62_135_510_400
+_LAST_SECOND = 253_402_214_399
+_EXACT = decimal.Context(prec=80, Emin=-999_999, Emax=999_999)
+_FEW_NULLS = 0.05
+
+
+class RowDecoder:
+    """Makes rows of Python values out of the blocks of one result.
+
+    Args:
+        fields: The columns of the result.
+        precision: Unit of its TIMESTAMPs.
+        tz: Zone that aware datetimes are given in.
+        timestamp: ``"datetime"``: aware datetimes for ms and us, ``int`` ticks for ns, which a
+            datetime cannot hold; ``"int"``: ticks always; ``"datetime64"``: numpy scalars.
+    """
+
+    __slots__ = ("_converters",)
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        precision: Precision,
+        tz: tzinfo = UTC,
+        timestamp: TimestampAs = "datetime",
+    ) -> None:
+        self._converters: list[Converter] = [
+            _converter(field, precision, tz, timestamp) for field in fields
+        ]
+
+    def columns(self, block: Block) -> list[Values]:
+        """The values of each column.
+
+        Raises:
+            DataError: A TIMESTAMP is outside what a datetime holds.
+            ProtocolError: The block is inconsistent.
+        """
+        return [
+            convert(column) for convert, column in zip(self._converters, block.columns, strict=True)
+        ]
+
+    def rows(self, block: Block) -> list[Row]:
+        """The rows as tuples; raises like :meth:`columns`."""
+        return list(zip(*self.columns(block), strict=True))
+
+
+def _converter(field: Field, precision: Precision, tz: tzinfo, timestamp: TimestampAs) -> Converter:
+    type = field.type
+    if type is TypeCode.TIMESTAMP:
+        if timestamp == "datetime64":
+            return _datetime64s(precision)
+        if timestamp == "datetime" and precision is not Precision.NANOSECOND:
+            return _datetimes(field.name, precision, tz)
+    return _CONVERTERS[type]
+
+
+def patch_nulls(values: Values, nulls: Mask | None) -> Values:
+    """Put None where the mask says NULL; ``values`` has an entry for every row."""
+    if nulls is None:
+        return values
+    where = np.flatnonzero(nulls)
+    if len(where) > _FEW_NULLS * len(values):
+        objects = np.empty(len(values), dtype=object)
+        objects[:] = values
+        objects[where] = None
+        return objects.tolist()
+    for index in where.tolist():
+        values[index] = None
+    return values
+
+
+def spread(values: Values, nulls: Mask | None) -> Values:
+    """Place values that exist only for the rows that are not NULL; the others become None."""
+    if nulls is None:
+        return values
+    objects = np.full(len(nulls), None, dtype=object)
+    if values:
+        present = np.empty(len(values), dtype=object)
+        present[:] = values
+        objects[~nulls] = present
+    return objects.tolist()
+
+
+def _numbers(column: Column) -> Values:
+    assert isinstance(column, FixedColumn)
+    return patch_nulls(column.values.tolist(), column.nulls)
+
+
+def _bools(column: Column) -> Values:
+    assert isinstance(column, FixedColumn)
+    return patch_nulls((column.values != 0).tolist(), column.nulls)
+
+
+def _nothing(column: Column) -> Values:
+    return [None] * len(column)
+
+
+def _datetime64s(precision: Precision) -> Converter:
+    dtype = np.dtype(f"<M8[{precision.unit}]")
+
+    def convert(column: Column) -> Values:
+        assert isinstance(column, FixedColumn)
+        return patch_nulls(list(column.values.view(dtype)), column.nulls)
+
+    return convert
+
+
+def _datetimes(name: str, precision: Precision, tz: tzinfo) -> Converter:
+    zone = zone_for(tz)
+    per_second = precision.ticks_per_second
+    to_microseconds = 1_000_000 // per_second
+    first, last = _FIRST_SECOND * per_second, _LAST_SECOND * per_second
+    plus = zone.epoch.__add__
+
+    def convert(column: Column) -> Values:
+        assert isinstance(column, FixedColumn)
+        ticks: npt.NDArray[np.int64] = column.values
+        if not len(ticks):
+            return []
+        nulls = column.nulls
+        if nulls is not None:
+            ticks = np.where(nulls, 0, ticks)
+        if int(ticks.min()) < first or int(ticks.max()) > last:
+            wrong = int(ticks[(ticks < first) | (ticks > last)][0])
+            raise DataError(
+                f"TIMESTAMP {wrong} {precision.unit} of column {name!r} is outside what a "
+                "datetime holds; connect with timestamp='int' or timestamp='datetime64'"
+            )
+        wall, folds = zone.wall_clock(ticks * to_microseconds)
+        since: list[timedelta] = wall.view("m8[us]").tolist()
+        values: Values = list(map(plus, since))
+        for index in folds.tolist():
+            values[index] = values[index].replace(fold=1)
+        return patch_nulls(values, nulls)
+
+    return convert
+
+
+def _decimals(column: Column) -> Values:
+    assert isinstance(column, FixedColumn)
+    if column.type is TypeCode.DECIMAL:
+        high = column.values["high"].astype(object)
+        unscaled: Values = ((high << 64) + column.values["low"].astype(object)).tolist()
+    else:
+        unscaled = column.values.tolist()
+    scaled = map(_EXACT.scaleb, map(decimal.Decimal, unscaled), repeat(-column.scale))
+    return patch_nulls(list(scaled), column.nulls)
+
+
+def _texts(column: Column) -> Values:
+    """VARCHAR and JSON: one decoding for the whole column, then one split at the NULs between.
+
+    TDengine does not validate VARCHAR; bytes that are not UTF-8 become lone surrogates, so that
+    ``text.encode("utf-8", "surrogateescape")`` gives them back.
+    """
+    assert isinstance(column, VariableColumn)
+    starts, ends, nulls = column.spans()
+    if len(starts) > 1 and _is_contiguous(starts, ends, 2):
+        packed = column.data[starts[0] - 2 : ends[-1]].copy()
+        packed[starts - starts[0]] = 0
+        packed[starts - starts[0] + 1] = 0
+        if np.count_nonzero(packed) == len(packed) - 2 * len(starts):
+            text = packed[2:].tobytes().decode("utf-8", "surrogateescape")
+            return spread(text.split("\0\0"), nulls)
+    raw = column.data.tobytes()
+    values = [
+        raw[start:end].decode("utf-8", "surrogateescape")
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+    return spread(values, nulls)
+
+
+def _json(column: Column) -> Values:
+    """JSON text as ``str``; a JSON ``null`` is None like an SQL NULL."""
+    return [None if text == "null" else text for text in _texts(column)]
+
+
+def _nchars(column: Column) -> Values:
+    """NCHAR: UTF-32, decoded at once and cut by code points."""
+    assert isinstance(column, VariableColumn)
+    starts, ends, nulls = column.spans()
+    if ((ends - starts) & 3).any():
+        raise ProtocolError("inconsistent block: an NCHAR value is not a multiple of 4 bytes long")
+    if len(starts) > 1 and _is_contiguous(starts, ends, 2):
+        keep = np.ones(int(ends[-1] - starts[0]) + 2, np.bool_)
+        keep[starts - starts[0]] = False
+        keep[starts - starts[0] + 1] = False
+        text = _utf32(column.data[starts[0] - 2 : ends[-1]][keep].tobytes())
+        stops = np.cumsum((ends - starts) >> 2).tolist()
+        begins = [0, *stops[:-1]]
+        return spread([text[a:b] for a, b in zip(begins, stops, strict=True)], nulls)
+    raw = column.data.tobytes()
+    values = [
+        _utf32(raw[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+    return spread(values, nulls)
+
+
+def _utf32(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-32-le", "surrogatepass")
+    except UnicodeDecodeError:
+        return "".join(
+            chr(point) if point <= 0x10FFFF else "\ufffd"
+            for point in np.frombuffer(raw, "<u4").tolist()
+        )
+
+
+def _binaries(column: Column) -> Values:
+    assert isinstance(column, VariableColumn)
+    starts, ends, nulls = column.spans()
+    raw = column.data.tobytes()
+    values = [raw[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+    return spread(values, nulls)
+
+
+def _is_contiguous(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], prefix: int) -> bool:
+    return bool((starts[1:] == ends[:-1] + prefix).all())
+
+
+_CONVERTERS: dict[TypeCode, Converter] = dict.fromkeys(TypeCode, _numbers)
+_CONVERTERS.update(
+    {
+        TypeCode.NULL: _nothing,
+        TypeCode.BOOL: _bools,
+        TypeCode.DECIMAL: _decimals,
+        TypeCode.DECIMAL64: _decimals,
+        TypeCode.VARCHAR: _texts,
+        TypeCode.JSON: _json,
+        TypeCode.NCHAR: _nchars,
+        TypeCode.VARBINARY: _binaries,
+        TypeCode.GEOMETRY: _binaries,
+        TypeCode.BLOB: _binaries,
+        TypeCode.MEDIUMBLOB: _binaries,
+    }
+)
