@@ -1,1 +1,96 @@
+"""aiotaos: the asyncio-native client for TDengine.
 
+async with aiotaos.connect("ws://root:taosdata@localhost:6041") as conn:
+    async for row in await conn.query("select * from power.meters"):
+        print(row)
+"""
+
+from .connection import Connecting, Connection, connect
+from .cursor import Cursor
+from .errors import (
+    AuthenticationError,
+    ConnectionError,
+    ConnectionLost,
+    DatabaseError,
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    ProtocolError,
+    ResultError,
+    SchemalessError,
+    StatementError,
+    TimeoutError,
+    TmqError,
+    Warning,
+)
+from .options import Options
+from .protocol.block import Block, FixedColumn, VariableColumn
+from .result import Result
+from .row_factories import (
+    RowFactory,
+    RowMaker,
+    class_row,
+    dict_row,
+    namedtuple_row,
+    tuple_row,
+)
+from .types import Field, Precision, TypeCode
+from .version import __version__
+
+apilevel = "2.0"
+"""PEP 249: the level of the interface."""
+
+threadsafety = 1
+"""PEP 249: threads may share the module, not connections (those belong to an event loop)."""
+
+paramstyle = "qmark"
+"""PEP 249: parameters are marked with ``?``."""
+
+__all__ = [
+    "AuthenticationError",
+    "Block",
+    "Connecting",
+    "Connection",
+    "ConnectionError",
+    "ConnectionLost",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "Error",
+    "Field",
+    "FixedColumn",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "NotSupportedError",
+    "OperationalError",
+    "Options",
+    "Precision",
+    "ProgrammingError",
+    "ProtocolError",
+    "Result",
+    "ResultError",
+    "RowFactory",
+    "RowMaker",
+    "SchemalessError",
+    "StatementError",
+    "TimeoutError",
+    "TmqError",
+    "TypeCode",
+    "VariableColumn",
+    "Warning",
+    "__version__",
+    "apilevel",
+    "class_row",
+    "connect",
+    "dict_row",
+    "namedtuple_row",
+    "paramstyle",
+    "threadsafety",
+    "tuple_row",
+]

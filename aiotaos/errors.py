@@ -26,8 +26,12 @@ The tree is PEP 249's, with the additional classes that TDengine's Python client
 from __future__ import annotations
 
 import builtins
+import re
 
 _SQL_SHOWN = 200
+_PASSWORD = re.compile(
+    r"""(\bpass\s*)(?:'(?:[^'\\]|\\.|'')*'?|"(?:[^"\\]|\\.|"")*"?)""", re.I | re.S
+)
 UNKNOWN_CODE = 0xFFFF
 """The code of errors that taosAdapter itself makes."""
 
@@ -47,6 +51,7 @@ class Error(Exception):
         endpoint: ``scheme://host:port`` of the server.
         may_have_run: True if the server may have executed the statement although no answer came,
             False if it has not, None where the question does not arise.
+        http_status: Status of the HTTP answer that refused a session or a request.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Error(Exception):
         sql: str | None = None,
         endpoint: str | None = None,
         may_have_run: bool | None = None,
+        http_status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -66,6 +72,7 @@ class Error(Exception):
         self.sql = shorten(sql) if sql is not None else None
         self.endpoint = endpoint
         self.may_have_run = may_have_run
+        self.http_status = http_status
 
     def __str__(self) -> str:
         text = self.message
@@ -159,7 +166,8 @@ def _rebuild(cls: type[Error], message: str, state: dict[str, object]) -> Error:
 
 
 def shorten(sql: str) -> str:
-    """Cut a statement to what an error or a log line shows."""
+    """Cut a statement to what an error or a log line shows; passwords in it are masked."""
+    sql = _PASSWORD.sub(r"\1'***'", sql[: 2 * _SQL_SHOWN])
     return sql if len(sql) <= _SQL_SHOWN else sql[: _SQL_SHOWN - 1] + "…"
 
 

@@ -224,7 +224,7 @@ def parse_block(
     Raises:
         ProtocolError: The block is truncated, inconsistent, or not what ``fields`` announces.
     """
-    view = memoryview(data)
+    view = memoryview(data).toreadonly()
     size = len(view)
     if size < HEADER.size:
         raise ProtocolError(f"truncated block: {size} bytes, a header has {HEADER.size}")

@@ -18,7 +18,20 @@ ColumnValues: TypeAlias = Sequence[object] | npt.NDArray[Any]
 
 _FLAG_SCHEMA_PRESENT = 0x80000000
 _JSON_BYTES = 16384
-_EXACT = decimal.Context(prec=80, Emin=-999_999, Emax=999_999, traps=[decimal.InvalidOperation])
+_EXACT = decimal.Context(
+    prec=80,
+    Emin=-999_999,
+    Emax=999_999,
+    traps=[decimal.InvalidOperation, decimal.Inexact],
+)
+_INTEGERS = (int, np.integer, np.bool_)
+_NUMBERS: dict[str, tuple[type, ...]] = {
+    "u": _INTEGERS,
+    "i": _INTEGERS,
+    "f": (*_INTEGERS, float, np.floating, decimal.Decimal),
+}
+"""What a column of each kind of dtype takes; numpy alone would cut 1.5 and read "12"."""
+_ARRAYS = {"u": "bui", "i": "bui", "f": "buif"}
 
 
 def encode_block(
@@ -30,8 +43,8 @@ def encode_block(
         fields: The columns: type, declared length, and precision and scale of DECIMALs.
         columns: For each field its values, all of one length: None for NULL, ``bool``, ``int``,
             ``float``, ``int`` ticks for TIMESTAMP, ``str`` for VARCHAR, NCHAR and JSON, ``bytes``
-            for VARBINARY, GEOMETRY and BLOB, ``Decimal``; or a numpy array, masked where NULL,
-            for types of fixed width.
+            for VARBINARY, GEOMETRY and BLOB, ``Decimal``; or a numpy array of such values,
+            masked where NULL.
         version: 1 as in query results, 2 as in subscriptions.
 
     Raises:
@@ -74,24 +87,55 @@ def _schema_bytes(field: Field) -> int:
 def _fixed(field: Field, values: ColumnValues) -> tuple[bytes, bytes]:
     dtype = DTYPES[field.type]
     if isinstance(values, np.ndarray):
-        mask = np.ma.getmaskarray(values)
-        array = np.ma.getdata(values).astype(dtype, copy=False)
-        return np.packbits(mask).tobytes(), array.tobytes()
+        if field.type not in DECIMALS and values.dtype.kind in _ARRAYS.get(dtype.kind, ""):
+            return _cast(field, values, dtype)
+        values = values.tolist()
     mask = np.fromiter((value is None for value in values), np.bool_, len(values))
     bitmap = np.packbits(mask).tobytes()
     if field.type is TypeCode.NULL:
+        if not mask.all():
+            row = int(np.argmin(mask))
+            raise _error(field, row, values[row])
         return bitmap, b""
     if field.type in DECIMALS:
         return bitmap, _unscaled(field, values)
+    allowed = _NUMBERS[dtype.kind]
+
+    def convert(values: Sequence[object]) -> npt.NDArray[Any]:
+        if not all(issubclass(kind, allowed) for kind in set(map(type, values))):
+            raise TypeError
+        with np.errstate(over="raise"):
+            return np.array(values, dtype)
+
     try:
-        array = np.array([0 if value is None else value for value in values], dtype)
-    except (OverflowError, TypeError, ValueError):
-        raise _culprit(field, values, lambda value: np.array(value, dtype)) from None
+        array = convert([0 if value is None else value for value in values])
+    except (ArithmeticError, TypeError, ValueError):
+        raise _culprit(field, values, lambda value: convert([value])) from None
     return bitmap, array.tobytes()
+
+
+def _cast(field: Field, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> tuple[bytes, bytes]:
+    if values.ndim != 1:
+        raise DataError(f"column {field.name!r} is an array of {values.ndim} dimensions")
+    mask = np.ma.getmaskarray(values)
+    data = np.ma.getdata(values)
+    with np.errstate(over="ignore"):
+        array = data.astype(dtype, copy=False)
+    if dtype.kind == "f":
+        wrong = np.isinf(array) & np.isfinite(data)
+    else:
+        bounds = np.iinfo(dtype)
+        wrong = (data < bounds.min) | (data > bounds.max)
+    wrong &= ~mask
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise _error(field, row, data[row].item())
+    return np.packbits(mask).tobytes(), array.tobytes()
 
 
 def _unscaled(field: Field, values: Sequence[object]) -> bytes:
     size = DTYPES[field.type].itemsize
+    limit = 10 ** (field.precision or 38)
 
     def encode(value: object) -> bytes:
         if value is None:
@@ -101,11 +145,13 @@ def _unscaled(field: Field, values: Sequence[object]) -> bytes:
         scaled = _EXACT.scaleb(decimal.Decimal(value), field.scale)
         if not scaled.is_finite() or scaled != scaled.to_integral_value():
             raise ValueError
+        if abs(scaled) >= limit:
+            raise OverflowError
         return int(scaled).to_bytes(size, "little", signed=True)
 
     try:
         return b"".join(map(encode, values))
-    except (OverflowError, TypeError, ValueError):
+    except (ArithmeticError, TypeError, ValueError):
         raise _culprit(field, values, encode) from None
 
 
@@ -117,12 +163,14 @@ def _variable(field: Field, values: ColumnValues) -> tuple[bytes, bytes]:
     def encode(value: object) -> bytes:
         if isinstance(value, str):
             raw = value.encode(encoding, errors)
-        elif isinstance(value, (bytes, bytearray, memoryview)):
+        elif isinstance(value, (bytes, bytearray, memoryview)) and encoding == "utf-8":
             raw = bytes(value)
         else:
             raise TypeError
         return prefix.pack(len(raw)) + raw
 
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
     offsets = np.full(len(values), -1, "<i4")
     pieces: list[bytes] = []
     position = 0
@@ -146,13 +194,16 @@ def _culprit(field: Field, values: Sequence[object], encode: Any) -> DataError:
             continue
         try:
             encode(value)
-        except (OverflowError, TypeError, ValueError):
+        except (ArithmeticError, TypeError, ValueError):
             return _error(field, row, value)
     return DataError(f"column {field.name!r} cannot be encoded as {field.type_name}")
 
 
 def _error(field: Field, row: int, value: object) -> DataError:
-    shown = repr(value)
+    try:
+        shown = repr(value)
+    except ValueError:  # an int of thousands of digits
+        shown = f"<{type(value).__name__}>"
     shown = shown if len(shown) <= 60 else shown[:59] + "…"
     return DataError(
         f"column {field.name!r}, row {row}: {shown} is not a value of {field.type_name}"

@@ -7,12 +7,12 @@ action behind it. A refusal carries the envelope alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from ..errors import ProtocolError
-from ..types import Field, TypeCode
+from ..types import Field, Precision, TypeCode
 from .block import Buffer
 
 
@@ -50,7 +50,7 @@ class QueryReply(Envelope):
     fields_names: list[str] | None = None
     fields_types: list[int] | None = None
     fields_lengths: list[int] | None = None
-    precision: int = 0
+    precision: Precision = Precision.MILLISECOND
     fields_precisions: list[int] | None = None
     fields_scales: list[int] | None = None
 
@@ -64,8 +64,8 @@ class QueryReply(Envelope):
         count = self.fields_count
         lengths = self.fields_lengths or []
         # Adapters before 3.3.6.0 say nothing about decimals.
-        precisions = self.fields_precisions or [0] * count
-        scales = self.fields_scales or [0] * count
+        precisions = self.fields_precisions or [0] * len(names)
+        scales = self.fields_scales or [0] * len(names)
         if not len(names) == len(types) == len(lengths) == len(precisions) == len(scales) == count:
             raise ProtocolError(
                 f"inconsistent reply: {count} columns, {len(names)} names, {len(types)} types, "
@@ -176,11 +176,12 @@ class OptionsArgs(msgspec.Struct):
     options: list[ConnectionOption] = []
 
 
+Arguments: TypeAlias = ConnArgs | SqlArgs | ResultArgs | ResultIdArgs | ReqIdArgs | OptionsArgs
 _Reply = TypeVar("_Reply", bound=Envelope)
 _encoder = msgspec.json.Encoder()
 
 
-def request(action: str, args: msgspec.Struct | None = None) -> str:
+def request(action: str, args: Arguments | None = None) -> str:
     """The text frame of a JSON request."""
     body: dict[str, Any] = {"action": action}
     if args is not None:
@@ -201,7 +202,7 @@ def parse(data: str | Buffer, cls: type[_Reply]) -> _Reply:
     """
     try:
         return msgspec.json.decode(data, type=cls)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise ProtocolError(f"unreadable reply: {error}") from None
 
 

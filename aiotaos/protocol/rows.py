@@ -20,9 +20,10 @@ TimestampAs: TypeAlias = Literal["datetime", "int", "datetime64"]
 Values: TypeAlias = list[Any]
 Converter: TypeAlias = Callable[[Column], Values]
 
-# First and last instants that a datetime can hold, in seconds, with a day of room for any offset.
-_FIRST_SECOND = -62_135_510_400
-_LAST_SECOND = 253_402_214_399
+# Wall clocks that a datetime can hold, from 0001-01-01 to 9999-12-31, in microseconds.
+_FIRST_WALL = -62_135_596_800_000_000
+_LAST_WALL = 253_402_300_799_999_999
+_DAY = 86_400_000_000  # no zone is farther from UTC
 _EXACT = decimal.Context(prec=80, Emin=-999_999, Emax=999_999)
 _FEW_NULLS = 0.05
 
@@ -132,8 +133,19 @@ def _datetimes(name: str, precision: Precision, tz: tzinfo) -> Converter:
     zone = zone_for(tz)
     per_second = precision.ticks_per_second
     to_microseconds = 1_000_000 // per_second
-    first, last = _FIRST_SECOND * per_second, _LAST_SECOND * per_second
+    first, last = _FIRST_WALL // to_microseconds, _LAST_WALL // to_microseconds
+    day = _DAY // to_microseconds
     plus = zone.epoch.__add__
+
+    def check(ticks: npt.NDArray[np.int64]) -> None:
+        wall, _ = zone.wall_clock(np.clip(ticks, first - day, last + day) * to_microseconds)
+        outside = (wall < _FIRST_WALL) | (wall > _LAST_WALL)
+        if outside.any():
+            raise DataError(
+                f"TIMESTAMP {int(ticks[outside][0])} {precision.unit} of column {name!r} is "
+                "outside what a datetime holds; connect with timestamp='int' or "
+                "timestamp='datetime64'"
+            )
 
     def convert(column: Column) -> Values:
         assert isinstance(column, FixedColumn)
@@ -142,13 +154,11 @@ def _datetimes(name: str, precision: Precision, tz: tzinfo) -> Converter:
             return []
         nulls = column.nulls
         if nulls is not None:
-            ticks = np.where(nulls, 0, ticks)
-        if int(ticks.min()) < first or int(ticks.max()) > last:
-            wrong = int(ticks[(ticks < first) | (ticks > last)][0])
-            raise DataError(
-                f"TIMESTAMP {wrong} {precision.unit} of column {name!r} is outside what a "
-                "datetime holds; connect with timestamp='int' or timestamp='datetime64'"
-            )
+            if nulls.all():
+                return [None] * len(ticks)
+            ticks = np.where(nulls, ticks[np.argmin(nulls)], ticks)  # NULL slots hold anything
+        if int(ticks.min()) < first + day or int(ticks.max()) > last - day:
+            check(ticks)
         wall, folds = zone.wall_clock(ticks * to_microseconds)
         since: list[timedelta] = wall.view("m8[us]").tolist()
         values: Values = list(map(plus, since))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import os
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from operator import itemgetter
 from zoneinfo import ZoneInfo
@@ -38,6 +38,7 @@ class Zone:
         self.tz = tz
         self.epoch = datetime(1970, 1, 1, tzinfo=tz)
         self._chunks: dict[int, list[tuple[int, int, int]]] = {}
+        self._constant = self._offset(0) if isinstance(tz, timezone) else None
 
     def wall_clock(self, instants: Instants) -> tuple[Instants, npt.NDArray[np.intp]]:
         """Wall-clock time of instants.
@@ -49,6 +50,8 @@ class Zone:
             Microseconds since 1970-01-01T00:00:00 of the wall clock, shape (n,), and the indexes
             of those that are the second pass of an hour that occurs twice (``fold=1``).
         """
+        if self._constant is not None:
+            return instants + self._constant, np.empty(0, np.intp)
         low, high = int(instants.min()), int(instants.max())
         segments = self._segments(instants, low, high)
         if len(segments) == 1 and segments[0][2] <= low:
@@ -75,8 +78,11 @@ class Zone:
         return found
 
     def _explore(self, start: int, stop: int) -> list[tuple[int, int, int]]:
-        before = self._offset(start)
-        segments = [(start, before, start)]
+        before, earlier = self._offset(start), self._offset(start - _DAY)
+        fold_end = start
+        if before < earlier:  # the hour that occurs twice may reach over the border
+            fold_end = self._change(start - _DAY, start, earlier) + earlier - before
+        segments = [(start, before, max(fold_end, start))]
         for day in range(start, stop, _DAY):
             after = self._offset(day + _DAY)
             if after != before:
@@ -101,9 +107,16 @@ class Zone:
         return (local.utcoffset() or timedelta()) // timedelta(microseconds=1)
 
 
-@lru_cache(maxsize=64)
 def zone_for(tz: tzinfo) -> Zone:
     """The prepared zone of a ``tzinfo``, shared by all connections that use it."""
+    try:
+        return _shared_zone(tz)
+    except TypeError:  # dateutil's zones cannot be hashed
+        return Zone(tz)
+
+
+@lru_cache(maxsize=64)
+def _shared_zone(tz: tzinfo) -> Zone:
     return Zone(tz)
 
 
@@ -117,7 +130,7 @@ def local_timezone() -> tzinfo:
     if name:
         try:
             return ZoneInfo(name)
-        except (OSError, ValueError):
+        except (KeyError, OSError, ValueError):
             return datetime.now().astimezone().tzinfo or UTC
     try:
         path = os.path.realpath("/etc/localtime")
@@ -126,5 +139,5 @@ def local_timezone() -> tzinfo:
             return ZoneInfo(key)
         with open(path, "rb") as file:
             return ZoneInfo.from_file(file, key="localtime")
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):
         return datetime.now().astimezone().tzinfo or UTC

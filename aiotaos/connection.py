@@ -1,0 +1,395 @@
+"""connect() and Connection: one session with a server, for any number of tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import warnings
+from collections.abc import Generator
+from types import TracebackType
+from typing import Any, Generic, TypeVar, Unpack, overload
+
+from .cursor import Cursor
+from .errors import InterfaceError
+from .options import OptionArguments, Options, Road, seconds
+from .protocol.block import Row
+from .protocol.rows import RowDecoder
+from .result import Result
+from .row_factories import RowFactory, tuple_row
+from .transport.base import Deadline, ServerResult, Transport, next_req_id
+from .transport.dial import open_session
+from .version import __version__
+
+R = TypeVar("R")
+S = TypeVar("S")
+
+_CLOSE_TIMEOUT = 5.0
+_MAX_REQ_ID = 2**63 - 1
+_USE = re.compile(r"\s*use\b", re.IGNORECASE)
+
+
+@overload
+def connect(dsn: str | None = None, /, **options: Unpack[OptionArguments]) -> Connecting[Row]: ...
+@overload
+def connect(
+    dsn: str | None = None, /, *, row_factory: RowFactory[R], **options: Unpack[OptionArguments]
+) -> Connecting[R]: ...
+def connect(
+    dsn: str | None = None,
+    /,
+    *,
+    row_factory: RowFactory[Any] = tuple_row,
+    **options: Unpack[OptionArguments],
+) -> Connecting[Any]:
+    """Open a connection: ``async with connect(...) as conn`` or ``conn = await connect(...)``.
+
+    Args:
+        dsn: ``driver://[user[:password]@]host[:port][,host…][/database][?key=value]``, for example
+            ``ws://root:taosdata@localhost:6041/power``; without it and without ``host``, the
+            environment's ``AIOTAOS_DSN``, and ``ws://`` if that is not set.
+        row_factory: What rows are: :func:`tuple_row`, :func:`dict_row`, :func:`namedtuple_row`,
+            :func:`class_row`.
+        options: The same as in a DSN, and beating it; see :class:`aiotaos.options.Options`.
+
+    Raises:
+        InterfaceError: An option is unknown or malformed (at once).
+        ConnectionError: No server could be reached.
+        AuthenticationError: The server refuses the credentials.
+        TimeoutError: There was no session within ``connect_timeout``.
+        NotSupportedError: The driver is not supported.
+    """
+    return Connecting(Options.make(dsn, **options), row_factory)
+
+
+class Connecting(Generic[R]):
+    """What :func:`connect` returns: await it, or enter it with ``async with``."""
+
+    def __init__(self, options: Options, row_factory: RowFactory[R]) -> None:
+        self._options = options
+        self._row_factory = row_factory
+        self._connection: Connection[R] | None = None
+
+    def __await__(self) -> Generator[Any, None, Connection[R]]:
+        return self._open().__await__()
+
+    async def _open(self) -> Connection[R]:
+        if self._options.road is not Road.EMBEDDED:
+            return Connection(await open_session(self._options), self._options, self._row_factory)
+        from .embedded.shared import open_embedded
+
+        transport, options = await open_embedded(self._options)
+        return Connection(transport, options, self._row_factory)
+
+    async def __aenter__(self) -> Connection[R]:
+        self._connection = await self._open()
+        return self._connection
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+
+class Connection(Generic[R]):
+    """A session with a server; made by :func:`connect`.
+
+    Any number of tasks may use it at once: statements run concurrently on the server, so one that
+    depends on another must wait for it. A call that is cancelled or times out leaves it usable.
+    It belongs to the event loop that opened it.
+
+    Attributes:
+        row_factory: What rows are.
+    """
+
+    def __init__(self, transport: Transport, options: Options, row_factory: RowFactory[R]) -> None:
+        self._transport = transport
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._tz = options.tz
+        self._database = options.database
+        self._closed = False
+        self.row_factory = row_factory
+
+    def __repr__(self) -> str:
+        database = f"/{self._database}" if self._database else ""
+        state = "closed" if self._closed else "lost" if self._transport.closed else "open"
+        return f"<Connection {self._transport.endpoint}{database} {state}>"
+
+    # What it is.
+
+    @property
+    def server_version(self) -> str:
+        """Version of the server, as ``3.3.7.5``."""
+        return self._transport.server_version
+
+    @property
+    def client_info(self) -> str:
+        """Name and version of this client."""
+        return f"aiotaos {__version__}"
+
+    @property
+    def endpoint(self) -> str:
+        """``scheme://host:port`` of the server."""
+        return self._transport.endpoint
+
+    @property
+    def database(self) -> str | None:
+        """The current database: of the DSN, of :meth:`select_db`, or of a ``USE``."""
+        return self._database
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection cannot be used any more: closed, or lost."""
+        return self._closed or self._transport.closed
+
+    # Statements.
+
+    async def execute(
+        self, sql: str, *, req_id: int | None = None, timeout: float | None = None
+    ) -> int:
+        """Run a statement for its effect.
+
+        Args:
+            sql: One statement; sent as it is.
+            req_id: Identifier for tracing, 1 to 2**63 - 1; made up if not given.
+            timeout: Seconds; the connection's ``read_timeout`` if not given.
+
+        Returns:
+            Number of rows written; 0 for statements that write none, and for queries, whose rows
+            are dropped.
+
+        Raises:
+            Error: The server refuses the statement; the class tells why.
+            TimeoutError: There was no answer in time; the statement may have run.
+            ConnectionLost: The link broke; ``may_have_run`` says whether the statement may have.
+        """
+        result = await self._run(sql, req_id, self._deadline(timeout))
+        self._transport.free(result)
+        return result.affected_rows
+
+    @overload
+    async def query(
+        self, sql: str, *, req_id: int | None = None, timeout: float | None = None
+    ) -> Result[R]: ...
+    @overload
+    async def query(
+        self,
+        sql: str,
+        *,
+        row_factory: RowFactory[S],
+        req_id: int | None = None,
+        timeout: float | None = None,
+    ) -> Result[S]: ...
+    async def query(
+        self,
+        sql: str,
+        *,
+        row_factory: RowFactory[Any] | None = None,
+        req_id: int | None = None,
+        timeout: float | None = None,
+    ) -> Result[Any]:
+        """Run a statement and return its result, to be streamed.
+
+        Args:
+            sql: One statement; sent as it is.
+            row_factory: What rows are; the connection's if not given.
+            req_id: Identifier for tracing, 1 to 2**63 - 1; made up if not given.
+            timeout: Seconds until the result stands (not until its last row); the connection's
+                ``read_timeout`` if not given.
+
+        Raises:
+            Error: As :meth:`execute`.
+        """
+        return self._result(await self._run(sql, req_id, self._deadline(timeout)), row_factory)
+
+    @overload
+    async def fetch(
+        self, sql: str, *, req_id: int | None = None, timeout: float | None = None
+    ) -> list[R]: ...
+    @overload
+    async def fetch(
+        self,
+        sql: str,
+        *,
+        row_factory: RowFactory[S],
+        req_id: int | None = None,
+        timeout: float | None = None,
+    ) -> list[S]: ...
+    async def fetch(
+        self,
+        sql: str,
+        *,
+        row_factory: RowFactory[Any] | None = None,
+        req_id: int | None = None,
+        timeout: float | None = None,
+    ) -> list[Any]:
+        """Run a query and return all its rows; arguments as :meth:`query`.
+
+        ``timeout`` covers the whole: the statement and all of its rows.
+        """
+        deadline = self._deadline(timeout)
+        result = self._result(await self._run(sql, req_id, deadline), row_factory)
+        return await result._read_all(deadline)
+
+    @overload
+    async def fetchrow(
+        self, sql: str, *, req_id: int | None = None, timeout: float | None = None
+    ) -> R | None: ...
+    @overload
+    async def fetchrow(
+        self,
+        sql: str,
+        *,
+        row_factory: RowFactory[S],
+        req_id: int | None = None,
+        timeout: float | None = None,
+    ) -> S | None: ...
+    async def fetchrow(
+        self,
+        sql: str,
+        *,
+        row_factory: RowFactory[Any] | None = None,
+        req_id: int | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Run a query and return its first row, None if it has none; the rest is dropped."""
+        deadline = self._deadline(timeout)
+        result = self._result(await self._run(sql, req_id, deadline), row_factory)
+        return await result._read_first(deadline)
+
+    async def fetchval(
+        self,
+        sql: str,
+        *,
+        column: int = 0,
+        req_id: int | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Run a query and return one value of its first row, None if it has no row.
+
+        Args:
+            sql: One statement; sent as it is.
+            column: Which column, from 0.
+            req_id: As :meth:`query`.
+            timeout: Seconds, for the whole.
+
+        Raises:
+            InterfaceError: The result has no such column.
+        """
+        deadline = self._deadline(timeout)
+        result = self._result(await self._run(sql, req_id, deadline), tuple_row)
+        if not result.is_update and not 0 <= column < result.field_count:
+            await result.aclose()
+            raise InterfaceError(f"column: expected 0 to {result.field_count - 1}, got {column!r}")
+        row = await result._read_first(deadline)
+        return None if row is None else row[column]
+
+    @overload
+    def cursor(self) -> Cursor[R]: ...
+    @overload
+    def cursor(self, *, row_factory: RowFactory[S]) -> Cursor[S]: ...
+    def cursor(self, *, row_factory: RowFactory[Any] | None = None) -> Cursor[Any]:
+        """A PEP 249 cursor, with awaits: ``async with conn.cursor() as cur``."""
+        self._check()
+        return Cursor(self, row_factory or self.row_factory)
+
+    async def select_db(self, database: str, *, timeout: float | None = None) -> None:
+        """Make a database the current one.
+
+        Args:
+            database: Its name, taken literally.
+            timeout: Seconds; the connection's ``read_timeout`` if not given.
+
+        Raises:
+            ProgrammingError: It does not exist.
+            InterfaceError: The name is empty or has a back-tick in it.
+        """
+        if not isinstance(database, str) or not database or "`" in database:
+            raise InterfaceError(f"database: expected a name without back-ticks, got {database!r}")
+        await self.execute(f"use `{database}`", timeout=timeout)
+
+    # The end.
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Close the connection; calls that are running fail. May be called again.
+
+        Args:
+            timeout: Seconds for saying goodbye, 5 if not given; after them the link is dropped.
+        """
+        if self._closed:
+            return
+        limit = _CLOSE_TIMEOUT if timeout is None else seconds("timeout", timeout)
+        self._check_loop()
+        self._closed = True
+        await self._transport.close(limit)
+
+    def terminate(self) -> None:
+        """Drop the connection at once, without waiting. May be called again."""
+        self._closed = True
+        self._transport.terminate()
+
+    async def __aenter__(self) -> Connection[R]:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) or self._loop.is_closed():
+            return
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self._loop.call_soon_threadsafe(self._transport.terminate)
+
+    # Inside.
+
+    async def _run(self, sql: str, req_id: int | None, deadline: Deadline) -> ServerResult:
+        self._check()
+        if not isinstance(sql, str):
+            raise InterfaceError(f"sql: expected a string, got {type(sql).__name__}")
+        if req_id is None:
+            req_id = next_req_id()
+        elif (
+            isinstance(req_id, bool)
+            or not isinstance(req_id, int)
+            or not (0 < req_id <= _MAX_REQ_ID)
+        ):
+            raise InterfaceError(f"req_id: expected an integer from 1 to 2**63 - 1, got {req_id!r}")
+        result = await self._transport.query(sql, req_id, deadline)
+        if result.is_update and _USE.match(sql):
+            self._database = await self._transport.current_database(deadline)
+        return result
+
+    def _result(self, result: ServerResult, row_factory: RowFactory[S] | None) -> Result[Any]:
+        decoder = RowDecoder(result.fields, result.precision, self._tz, self._options.timestamp)
+        return Result(
+            self._transport,
+            result,
+            decoder,
+            row_factory or self.row_factory,
+            self._options.read_timeout,
+        )
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        if timeout is None:
+            return Deadline(self._options.read_timeout)
+        return Deadline(seconds("timeout", timeout))
+
+    def _check(self) -> None:
+        if self._closed:
+            raise InterfaceError(f"the connection to {self._transport.endpoint} is closed")
+        self._check_loop()
+
+    def _check_loop(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            raise InterfaceError(
+                "the connection belongs to another event loop; open one in this loop"
+            )

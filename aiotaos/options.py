@@ -1,0 +1,457 @@
+"""DSN, keyword arguments and environment into one frozen :class:`Options`."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime, tzinfo
+from enum import Enum
+from typing import Any, Literal, TypedDict
+from urllib.parse import unquote
+from zoneinfo import ZoneInfo
+
+from .errors import InterfaceError
+from .protocol.rows import TimestampAs
+from .protocol.zones import local_timezone
+
+ENVIRONMENT_DSN = "AIOTAOS_DSN"
+ADAPTER_PORT = 6041
+NATIVE_PORT = 6030
+_CLOUD_PORT = 443
+_CLOUD_HOSTS = ("cloud.tdengine.com", "cloud.taosdata.com")
+
+TlsMode = Literal["verify_identity", "verify_ca", "none"]
+
+
+class Road(Enum):
+    """The ways to a server."""
+
+    WEBSOCKET = "WebSocket"
+    REST = "REST"
+    NATIVE = "native"
+    EMBEDDED = "embedded"
+
+
+_DRIVERS: dict[str, tuple[Road, bool]] = {
+    "ws": (Road.WEBSOCKET, False),
+    "wss": (Road.WEBSOCKET, True),
+    "taosws": (Road.WEBSOCKET, False),
+    "taoswss": (Road.WEBSOCKET, True),
+    "taosws+ws": (Road.WEBSOCKET, False),
+    "taosws+wss": (Road.WEBSOCKET, True),
+    "taos+ws": (Road.WEBSOCKET, False),
+    "taos+wss": (Road.WEBSOCKET, True),
+    "http": (Road.REST, False),
+    "https": (Road.REST, True),
+    "taosrest": (Road.REST, False),
+    "taosrest+http": (Road.REST, False),
+    "taosrest+https": (Road.REST, True),
+    "taos+http": (Road.REST, False),
+    "taos+https": (Road.REST, True),
+    "taos": (Road.NATIVE, False),
+    "embedded": (Road.EMBEDDED, False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Host and port of one server."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class OptionArguments(TypedDict, total=False):
+    """Keyword arguments of :func:`aiotaos.connect`; see :class:`Options` for their meaning."""
+
+    driver: str
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+    timezone: str | ZoneInfo
+    timestamp: str | type
+    token: str
+    bearer_token: str
+    totp_code: str
+    compression: bool
+    connect_timeout: float
+    read_timeout: float
+    write_timeout: float
+    conn_retries: int
+    retry_backoff_ms: int
+    retry_backoff_max_ms: int
+    tls_mode: str
+    tls_ca: str
+    user_app: str
+    user_ip: str
+    conn_mode: int
+    data: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to reach a server, and how to speak with it.
+
+    Defaults and units are those of TDengine's official clients. In a DSN each of the attributes
+    from ``timezone`` on is a parameter of the same name (``conn_timeout`` is understood as
+    ``connect_timeout``).
+
+    Attributes:
+        road: WebSocket, REST, native or embedded; given by the DSN's scheme (or ``driver=``).
+        tls: Whether the link is encrypted (``wss``, ``https``).
+        addresses: The servers; one suffices.
+        user: Login name.
+        password: Password.
+        database: Current database after connecting, or None.
+        timezone: IANA name of the session's time zone; None means the server's for SQL and this
+            machine's for datetimes.
+        timestamp: What TIMESTAMPs become: ``"datetime"``, ``"int"`` or ``"datetime64"``.
+        token: Token of TDengine Cloud.
+        bearer_token: Token that takes the place of user and password.
+        totp_code: Second factor of the login.
+        compression: Whether to ask for compression of the link.
+        connect_timeout: Seconds until a session must stand, all retries included.
+        read_timeout: Seconds that an answer may take; the default of every ``timeout=``.
+        write_timeout: Seconds that sending a request may take.
+        conn_retries: How often a failed attempt to connect is repeated, for each address.
+        retry_backoff_ms: Pause before the first retry, ms; doubled each time.
+        retry_backoff_max_ms: Longest pause, ms.
+        tls_mode: ``"verify_identity"`` checks certificate and host name, ``"verify_ca"`` the
+            certificate alone, ``"none"`` nothing.
+        tls_ca: Certificate authority: path of a PEM file, or the PEM text; None: the system's.
+        user_app: Name of the application, shown by ``show connections`` (23 bytes).
+        user_ip: Address of the client, shown by ``show connections``.
+        conn_mode: 0, or 1 for BI mode.
+        data: File in which an embedded server keeps its data; None: in memory.
+    """
+
+    road: Road = Road.WEBSOCKET
+    tls: bool = False
+    addresses: tuple[Address, ...] = (Address("localhost", ADAPTER_PORT),)
+    user: str = "root"
+    password: str = field(default="taosdata", repr=False)
+    database: str | None = None
+    timezone: str | None = None
+    timestamp: TimestampAs = "datetime"
+    token: str | None = field(default=None, repr=False)
+    bearer_token: str | None = field(default=None, repr=False)
+    totp_code: str | None = field(default=None, repr=False)
+    compression: bool = False
+    connect_timeout: float = 10.0
+    read_timeout: float = 300.0
+    write_timeout: float = 10.0
+    conn_retries: int = 5
+    retry_backoff_ms: int = 200
+    retry_backoff_max_ms: int = 2000
+    tls_mode: TlsMode = "verify_identity"
+    tls_ca: str | None = field(default=None, repr=False)
+    user_app: str | None = None
+    user_ip: str | None = None
+    conn_mode: int = 0
+    data: str | None = None
+
+    @property
+    def tz(self) -> tzinfo:
+        """The zone that datetimes are given in."""
+        return ZoneInfo(self.timezone) if self.timezone else local_timezone()
+
+    @property
+    def scheme(self) -> str:
+        """``ws``, ``wss``, ``http``, ``https``, ``taos`` or ``embedded``."""
+        if self.road is Road.WEBSOCKET:
+            return "wss" if self.tls else "ws"
+        if self.road is Road.REST:
+            return "https" if self.tls else "http"
+        return "taos" if self.road is Road.NATIVE else "embedded"
+
+    def endpoint(self, address: Address) -> str:
+        """``scheme://host:port``, without credentials."""
+        return f"{self.scheme}://{address}"
+
+    @classmethod
+    def make(cls, dsn: str | None = None, /, **arguments: Any) -> Options:
+        """Read a DSN and keyword arguments; an argument beats the DSN.
+
+        Without a DSN and without ``host``, the environment's ``AIOTAOS_DSN`` is taken if set.
+
+        Raises:
+            InterfaceError: Something is unknown or malformed; the message names it and says what
+                was expected. Secrets are not shown.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        if dsn is None and "host" not in given and "driver" not in given:
+            dsn = os.environ.get(ENVIRONMENT_DSN) or None
+        values = _read_dsn(dsn) if dsn is not None else _Parts()
+        if "driver" in given:
+            values.road, values.tls = _driver(given.pop("driver"))
+        port = _port("port", given.pop("port")) if "port" in given else None
+        own_host = "host" in given
+        if own_host:
+            values.hosts = _text("host", given.pop("host"))
+        addresses = _addresses(values.hosts or "localhost", values.road, values.tls, port)
+        if port is not None and not own_host:
+            addresses = tuple(dict.fromkeys(Address(item.host, port) for item in addresses))
+        merged = _read_parameters(values.parameters) | _read_parameters(given)
+        if values.road is not Road.EMBEDDED and "data" in merged:
+            raise InterfaceError("data is an option of embedded:// alone")
+        return cls(road=values.road, tls=values.tls, addresses=addresses, **merged)
+
+
+class _Parts:
+    """What a DSN says, not yet checked."""
+
+    def __init__(self) -> None:
+        self.road = Road.WEBSOCKET
+        self.tls = False
+        self.hosts = ""
+        self.parameters: dict[str, Any] = {}
+
+
+def _read_dsn(dsn: str) -> _Parts:
+    if not isinstance(dsn, str):
+        raise InterfaceError(f"dsn: expected a string, got {type(dsn).__name__}")
+    scheme, separator, rest = dsn.strip().partition("://")
+    if not separator:
+        raise InterfaceError(
+            "dsn: expected driver://[user[:password]@]host[:port][/database][?key=value], "
+            "found no '://'"
+        )
+    parts = _Parts()
+    parts.road, parts.tls = _driver(scheme)
+    rest, _, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    login, at, parts.hosts = authority.rpartition("@")
+    if not at and "@" in path + query:
+        raise InterfaceError(
+            "dsn: an '@' stands behind '/' or '?'; percent-encode special characters of user, "
+            "password and parameters"
+        )
+    user, colon, password = login.partition(":")
+    if user:
+        parts.parameters["user"] = unquote(user)
+    if colon:
+        parts.parameters["password"] = unquote(password)
+    path = path.rstrip("/")
+    if path:
+        parts.parameters["database"] = unquote(path)
+    for pair in filter(None, query.split("&")):
+        name, _, value = pair.partition("=")
+        name = unquote(name)
+        parts.parameters[_ALIASES.get(name, name)] = unquote(value)
+    return parts
+
+
+def _driver(name: str) -> tuple[Road, bool]:
+    found = _DRIVERS.get(name.lower()) if isinstance(name, str) else None
+    if found is None:
+        raise InterfaceError(f"driver {name!r} is unknown, expected one of {', '.join(_DRIVERS)}")
+    return found
+
+
+def _addresses(text: str, road: Road, tls: bool, port: int | None) -> tuple[Address, ...]:
+    if "@" in text:
+        raise InterfaceError("host: expected host[:port][,host[:port]…], found an '@' in it")
+    found: dict[Address, None] = {}
+    for item in text.split(","):
+        host, digits = _split_port(item.strip())
+        if digits is not None:
+            chosen = _port(f"port of {host!r}", digits)
+        elif port is not None:
+            chosen = port
+        elif road is Road.NATIVE:
+            chosen = NATIVE_PORT
+        elif tls and host.endswith(_CLOUD_HOSTS):
+            chosen = _CLOUD_PORT
+        else:
+            chosen = ADAPTER_PORT
+        found[Address(host, chosen)] = None
+    return tuple(found)
+
+
+def _split_port(item: str) -> tuple[str, str | None]:
+    match = re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", item)
+    if match:
+        host, digits = match[1], match[2]
+        try:
+            ipaddress.IPv6Address(host.partition("%")[0])
+        except ValueError:
+            raise InterfaceError(f"host {host!r} is not an IPv6 address") from None
+        return host, digits
+    host, colon, digits = item.partition(":")
+    if ":" in digits:
+        raise InterfaceError(f"host {item!r}: an IPv6 address stands in brackets, as in [::1]:6041")
+    if not host and not colon:
+        raise InterfaceError("host: expected host[:port][,host[:port]…], found an empty one")
+    if re.search(r"[\s/@?#\\]", host):
+        raise InterfaceError(
+            f"host {host!r} is malformed; percent-encode special characters of user and password"
+        )
+    return unquote(host) or "localhost", digits if colon else None
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InterfaceError(f"{name}: expected a non-empty string, got {value!r}")
+    return value
+
+
+def _secret(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InterfaceError(f"{name}: expected a string, got {type(value).__name__}")
+    return value
+
+
+def _required_secret(name: str, value: object) -> str:
+    if not _secret(name, value):
+        raise InterfaceError(f"{name}: expected a non-empty string")
+    return str(value)
+
+
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        lowered = value.lower()
+        if lowered in ("", "true", "1", "yes", "on"):  # as official clients: empty means true
+            return True
+        if lowered in ("false", "0", "no", "off"):
+            return False
+    raise InterfaceError(f"{name}: expected true or false, got {value!r}")
+
+
+def _integer(name: str, value: object, low: int, high: int) -> int:
+    number: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
+        number = int(value)
+    if number is None or not low <= number <= high:
+        raise InterfaceError(f"{name}: expected a whole number from {low} to {high}, got {value!r}")
+    return number
+
+
+def _port(name: str, value: object) -> int:
+    return _integer(name, value, 1, 65535)
+
+
+def _count(name: str, value: object) -> int:
+    return _integer(name, value, 0, 1_000_000)
+
+
+def _milliseconds(name: str, value: object) -> int:
+    return _integer(name, value, 0, 86_400_000)
+
+
+def _mode(name: str, value: object) -> int:
+    return _integer(name, value, 0, 1)
+
+
+def seconds(name: str, value: object) -> float:
+    """Check a time-out: a positive number of seconds; infinity means no limit.
+
+    Raises:
+        InterfaceError: It is something else.
+    """
+    number = math.nan
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+    elif isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+    if not number > 0:
+        raise InterfaceError(f"{name}: expected a positive number of seconds, got {value!r}")
+    return number
+
+
+def _timezone(name: str, value: object) -> str:
+    if isinstance(value, ZoneInfo):
+        value = value.key
+    text = _text(name, value)
+    try:
+        ZoneInfo(text)
+    except (OSError, ValueError):
+        raise InterfaceError(
+            f"{name}: expected an IANA name such as 'Asia/Shanghai', got {text!r} "
+            "(on a machine without time zone data, install the package tzdata)"
+        ) from None
+    return text
+
+
+def _timestamp(name: str, value: object) -> TimestampAs:
+    if value in ("datetime", datetime):
+        return "datetime"
+    if value in ("int", int):
+        return "int"
+    if value == "datetime64" or (isinstance(value, type) and value.__name__ == "datetime64"):
+        return "datetime64"
+    raise InterfaceError(f"{name}: expected 'datetime', 'int' or 'datetime64', got {value!r}")
+
+
+def _tls_mode(name: str, value: object) -> TlsMode:
+    if value == "verify_identity":
+        return "verify_identity"
+    if value == "verify_ca":
+        return "verify_ca"
+    if value == "none":
+        return "none"
+    raise InterfaceError(
+        f"{name}: expected 'verify_identity', 'verify_ca' or 'none', got {value!r}"
+    )
+
+
+def _ip(name: str, value: object) -> str:
+    text = _text(name, value)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise InterfaceError(f"{name}: expected an IP address, got {value!r}") from None
+
+
+_PARAMETERS: dict[str, Callable[[str, object], object]] = {
+    "user": _text,
+    "password": _secret,
+    "database": _text,
+    "timezone": _timezone,
+    "timestamp": _timestamp,
+    "token": _required_secret,
+    "bearer_token": _required_secret,
+    "totp_code": _required_secret,
+    "compression": _flag,
+    "connect_timeout": seconds,
+    "read_timeout": seconds,
+    "write_timeout": seconds,
+    "conn_retries": _count,
+    "retry_backoff_ms": _milliseconds,
+    "retry_backoff_max_ms": _milliseconds,
+    "tls_mode": _tls_mode,
+    "tls_ca": _required_secret,
+    "user_app": _text,
+    "user_ip": _ip,
+    "conn_mode": _mode,
+    "data": _text,
+}
+_ALIASES = {"conn_timeout": "connect_timeout"}
+assert set(_PARAMETERS) == {item.name for item in fields(Options)} - {"road", "tls", "addresses"}
+
+
+def _read_parameters(given: Mapping[str, object]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        check = _PARAMETERS.get(name)
+        if check is None:
+            raise InterfaceError(
+                f"unknown option {name!r}, expected one of {', '.join(sorted(_PARAMETERS))}"
+            )
+        values[name] = check(name, value)
+    return values

@@ -1,0 +1,251 @@
+"""A result: rows and blocks as they come, with one block of read-ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from .errors import InterfaceError, ResultError
+from .options import seconds
+from .protocol.block import Block, Row
+from .protocol.rows import RowDecoder
+from .row_factories import RowFactory, RowMaker, dict_row, tuple_row
+from .transport.base import Deadline, ServerResult, Transport
+from .types import Field, Precision
+
+R = TypeVar("R")
+
+
+class Result(Generic[R]):
+    """What a statement returned; made by :meth:`Connection.query`.
+
+    Iterate it for rows, or :meth:`blocks` for columns; while one block is read the next is on its
+    way, so at most two are held. A result is read by one task at a time. It is freed on the server
+    when its last row has come, on an error, when a call on it is cancelled or times out, on
+    :meth:`aclose`, and when it is dropped.
+
+    Attributes:
+        fields: The columns; empty for statements that return no rows.
+        precision: Unit of its TIMESTAMPs.
+        req_id: Identifier of the request, also in the server's log.
+        timing: Time the server took for the statement, ns.
+        is_update: Whether the statement returns no rows (INSERT, DDL, USE).
+        affected_rows: Number of rows written; 0 for queries.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        result: ServerResult,
+        decoder: RowDecoder,
+        row_factory: RowFactory[R],
+        timeout: float,
+    ) -> None:
+        self._transport = transport
+        self._result = result
+        self._decoder = decoder
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._maker: RowMaker[R] | None = None
+        self._rows: list[R] = []
+        self._position = 0
+        self._count = 0
+        self._done = result.finished
+        self._closed = False
+        self._reading = False
+        self.fields: tuple[Field, ...] = result.fields
+        self.precision: Precision = result.precision
+        self.req_id = result.req_id
+        self.timing = result.timing
+        self.is_update = result.is_update
+        self.affected_rows = result.affected_rows
+        if row_factory is not tuple_row:
+            try:
+                self._maker = row_factory(self.fields)
+            except BaseException:
+                transport.free(result)
+                raise
+
+    @property
+    def field_count(self) -> int:
+        """Number of columns."""
+        return len(self.fields)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the result was closed before its end; then reading raises ResultError."""
+        return self._closed
+
+    @property
+    def row_count(self) -> int | None:
+        """Number of rows, known when the last block has come; None before."""
+        return self._count if self._done else None
+
+    def __repr__(self) -> str:
+        if self.is_update:
+            return f"<Result {self.affected_rows} rows affected>"
+        state = "closed" if self._closed else "complete" if self._done else "open"
+        return f"<Result {len(self.fields)} columns, {self._count} rows read, {state}>"
+
+    async def blocks(self) -> AsyncIterator[Block]:
+        """The blocks that are not read yet, as columns.
+
+        Raises:
+            ResultError: The result is closed, or rows of the present block were already taken.
+            TimeoutError: A block took longer than the connection's ``read_timeout``.
+        """
+        if self._position < len(self._rows):
+            raise ResultError("some rows of the present block are read; read the rest as rows")
+        while (block := await self._next_block(Deadline(self._timeout))) is not None:
+            yield block
+
+    async def __aiter__(self) -> AsyncIterator[R]:
+        while True:
+            while self._position < len(self._rows):
+                self._position += 1
+                yield self._rows[self._position - 1]
+            if not await self._load(Deadline(self._timeout)):
+                return
+
+    async def fetchone(self, *, timeout: float | None = None) -> R | None:
+        """The next row, None after the last one.
+
+        Args:
+            timeout: Seconds; the connection's ``read_timeout`` if not given.
+        """
+        if self._position == len(self._rows) and not await self._load(self._deadline(timeout)):
+            return None
+        self._position += 1
+        return self._rows[self._position - 1]
+
+    async def fetchmany(self, size: int, *, timeout: float | None = None) -> list[R]:
+        """Up to ``size`` of the next rows; fewer only at the end.
+
+        Args:
+            size: Number of rows, at least 1.
+            timeout: Seconds, for all of it.
+        """
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise InterfaceError(f"size: expected a whole number of rows from 1, got {size!r}")
+        deadline = self._deadline(timeout)
+        rows: list[R] = []
+        while len(rows) < size:
+            if self._position == len(self._rows) and not await self._load(deadline):
+                break
+            end = self._position + size - len(rows)
+            taken = self._rows[self._position : end]
+            self._position += len(taken)
+            rows += taken
+        return rows
+
+    async def fetchall(self, *, timeout: float | None = None) -> list[R]:
+        """All rows that are not read yet.
+
+        Args:
+            timeout: Seconds, for all of it.
+        """
+        return await self._read_all(self._deadline(timeout))
+
+    async def fetch_all_into_dict(self, *, timeout: float | None = None) -> list[dict[str, Any]]:
+        """All rows that are not read yet, as dicts by column name, whatever the row factory.
+
+        Raises:
+            ResultError: Some rows of the present block were already taken.
+        """
+        deadline = self._deadline(timeout)
+        if self._position < len(self._rows):
+            raise ResultError("some rows of the present block are read; read the rest as rows")
+        make = dict_row(self.fields)
+        dicts: list[dict[str, Any]] = []
+        while (block := await self._next_block(deadline)) is not None:
+            dicts += map(make, self._decoder.rows(block))
+        return dicts
+
+    async def aclose(self) -> None:
+        """Give up what is not read; the server drops the result. May be called again."""
+        self._give_up()
+
+    async def __aenter__(self) -> Result[R]:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._give_up()
+
+    def __del__(self) -> None:
+        # Python may drop the last reference in any thread, and after the loop's end.
+        if not self._result.finished and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._transport.free, self._result)
+
+    def _give_up(self) -> None:
+        if not self._done:
+            self._closed = True
+            self._rows, self._position = [], 0
+        self._transport.free(self._result)
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline(self._timeout if timeout is None else seconds("timeout", timeout))
+
+    async def _load(self, deadline: Deadline, *, ahead: bool = True) -> bool:
+        """Replace the buffered rows, all of which are read, by those of the next block."""
+        self._rows, self._position = [], 0
+        while not self._rows:
+            block = await self._next_block(deadline, ahead=ahead)
+            if block is None:
+                return False
+            try:
+                rows = self._decoder.rows(block)
+                self._rows = self._make(rows)
+            except BaseException:
+                self._give_up()
+                raise
+        return True
+
+    async def _read_all(self, deadline: Deadline) -> list[R]:
+        rows = self._rows[self._position :]
+        self._position = len(self._rows)
+        while await self._load(deadline):
+            rows += self._rows
+            self._position = len(self._rows)
+        return rows
+
+    async def _read_first(self, deadline: Deadline) -> R | None:
+        """The first row; the rest is given up."""
+        found = await self._load(deadline, ahead=False)
+        row = self._rows[0] if found else None
+        self._give_up()
+        return row
+
+    def _make(self, rows: list[Row]) -> list[R]:
+        if self._maker is None:
+            return rows  # type: ignore[return-value]  # tuple_row: R is Row
+        return list(map(self._maker, rows))
+
+    async def _next_block(self, deadline: Deadline, *, ahead: bool = True) -> Block | None:
+        if self._closed:
+            raise ResultError("the result is closed", req_id=self.req_id)
+        if self._done:
+            return None
+        if self._reading:
+            raise InterfaceError("another task is reading this result", req_id=self.req_id)
+        self._reading = True
+        try:
+            block = await self._transport.next_block(self._result, deadline)
+        except BaseException:
+            self._closed = True
+            raise
+        finally:
+            self._reading = False
+        if block is None:
+            self._done = True
+            return None
+        self._count += len(block)
+        if ahead:
+            self._transport.request_block(self._result)
+        return block.decoded_by(self._decoder.rows)

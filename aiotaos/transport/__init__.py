@@ -1,0 +1,1 @@
+"""How bytes travel: sockets, sessions, request ids. Nothing here knows of rows."""

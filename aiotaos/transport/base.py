@@ -1,0 +1,117 @@
+"""What every road to a server offers to the rest of the package."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..protocol.block import Block
+from ..types import Field, Precision
+
+_process_part = secrets.randbits(31) << 32
+_counter = itertools.count(secrets.randbits(16) + 1)
+
+
+def next_req_id() -> int:
+    """A request id: positive, below 2**63, unlikely to be used by another process."""
+    return _process_part | (next(_counter) & 0xFFFF_FFFF)
+
+
+class Deadline:
+    """The end of a wait; one for the whole of an operation.
+
+    Attributes:
+        seconds: How long the operation may take.
+        when: The end as a time of the event loop's clock; None for no end.
+    """
+
+    __slots__ = ("seconds", "when")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        loop_time = asyncio.get_running_loop().time()
+        self.when = None if math.isinf(seconds) else loop_time + seconds
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, at least 0."""
+        if self.when is None:
+            return math.inf
+        return max(self.when - asyncio.get_running_loop().time(), 0.0)
+
+    def sooner(self, seconds: float) -> Deadline:
+        """This deadline, or one ``seconds`` from now, whichever comes first."""
+        return Deadline(seconds) if seconds < self.remaining else self
+
+
+@dataclass(slots=True)
+class ServerResult:
+    """What the server said of a statement, and where its rows stand.
+
+    Attributes:
+        id: The server's id of the result; 0 for statements without rows.
+        req_id: Identifier of the request.
+        sql: The statement.
+        is_update: Whether the statement returns no rows.
+        affected_rows: Number of rows written.
+        fields: The columns.
+        precision: Unit of the TIMESTAMPs.
+        timing: Time the server took for the statement, ns.
+        finished: Whether there is nothing on the server any more: all rows came, or it is freed.
+        ahead: The transport's: the answer to the fetch that is under way.
+    """
+
+    id: int
+    req_id: int
+    sql: str
+    is_update: bool
+    affected_rows: int
+    fields: tuple[Field, ...]
+    precision: Precision
+    timing: int
+    finished: bool = False
+    ahead: asyncio.Future[Any] | None = field(default=None, repr=False)
+
+
+class Transport(Protocol):
+    """A session with a server, over one of the roads."""
+
+    @property
+    def endpoint(self) -> str:
+        """``scheme://host:port``."""
+
+    @property
+    def server_version(self) -> str:
+        """Version that the server told, as ``3.3.7.5``; empty if it told none."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is closed or lost."""
+
+    async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
+        """Run one statement."""
+
+    async def current_database(self, deadline: Deadline) -> str | None:
+        """Ask the server for the session's database."""
+
+    def request_block(self, result: ServerResult) -> None:
+        """Ask for the next block without waiting; does nothing if it has been asked for."""
+
+    async def next_block(self, result: ServerResult, deadline: Deadline) -> Block | None:
+        """The next block of a result, None after the last one. One call at a time per result.
+
+        When it is cancelled or fails, the result is freed.
+        """
+
+    def free(self, result: ServerResult) -> None:
+        """Give a result up; the server drops it. Harmless when it is finished."""
+
+    async def close(self, timeout: float) -> None:
+        """End the session in an orderly manner, within ``timeout`` seconds."""
+
+    def terminate(self) -> None:
+        """End the session at once."""

@@ -1,0 +1,161 @@
+"""Opening a session: which address, how often, how long."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+import random
+import ssl
+
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+from ..errors import AuthenticationError, ConnectionError, Error, NotSupportedError, TimeoutError
+from ..options import Address, Options, Road
+from .base import Deadline, Transport
+from .websocket import WebSocketTransport
+
+_logger = logging.getLogger("aiotaos.connect")
+
+_JITTER = 0.2
+_BODY_SHOWN = 200
+_STATUS_MEANINGS = {
+    301: "the server redirects, probably to TLS: use wss://",
+    302: "the server redirects, probably to TLS: use wss://",
+    307: "the server redirects, probably to TLS: use wss://",
+    308: "the server redirects, probably to TLS: use wss://",
+    400: "the server does not take this for a WebSocket request; is it taosAdapter's port, 6041?",
+    401: "the credentials were refused",
+    403: "access was refused",
+    404: "there is no /ws here; is this taosAdapter, 3.2.2 or newer?",
+    429: "too many requests",
+    502: "the gateway does not reach the server",
+    503: "the server is overloaded, or pauses for lack of memory",
+    504: "the gateway does not reach the server",
+}
+_FINAL_STATUSES = frozenset({301, 302, 307, 308, 400, 401, 403, 404})
+
+
+async def open_session(options: Options) -> Transport:
+    """Connect and log in, trying the addresses in turn until one serves or the time is over.
+
+    What may pass is retried ``conn_retries`` times for each address, with pauses that double from
+    ``retry_backoff_ms`` to ``retry_backoff_max_ms``; a refused login is final.
+
+    Raises:
+        AuthenticationError: The server refuses the credentials.
+        ConnectionError: No address could be reached.
+        TimeoutError: There was no session within ``connect_timeout``.
+        NotSupportedError: The road is not built.
+    """
+    if options.road is not Road.WEBSOCKET:
+        raise NotSupportedError(
+            f"the {options.road.value} road ({options.scheme}://) is not supported yet; "
+            "use ws:// or wss://"
+        )
+    deadline = Deadline(options.connect_timeout)
+    tls = await _tls_context(options)
+    backoff = options.retry_backoff_ms / 1000
+    last: Error | None = None
+    attempts = 0
+    for round_ in range(options.conn_retries + 1):
+        if round_:
+            pause = backoff * random.uniform(1 - _JITTER, 1 + _JITTER)
+            if pause >= deadline.remaining:
+                break
+            await asyncio.sleep(pause)
+            backoff = min(backoff * 2, options.retry_backoff_max_ms / 1000)
+        for index, address in enumerate(options.addresses):
+            share = deadline.remaining / (len(options.addresses) - index)
+            if not share:
+                break
+            attempts += 1
+            try:
+                return await _attempt(options, address, tls, deadline.sooner(share))
+            except (ConnectionError, TimeoutError) as error:
+                _logger.debug("attempt %d: %s", attempts, error)
+                if isinstance(error, AuthenticationError) or error.http_status in _FINAL_STATUSES:
+                    raise
+                last = error
+    raise _no_session(options, attempts, deadline, last)
+
+
+def _no_session(options: Options, attempts: int, deadline: Deadline, last: Error | None) -> Error:
+    endpoints = ", ".join(map(options.endpoint, options.addresses))
+    reason = last.message if last is not None else "no time for an attempt"
+    cls = TimeoutError if not deadline.remaining or last is None else ConnectionError
+    spent = deadline.seconds - deadline.remaining
+    error = cls(
+        f"no session with {endpoints}: {reason} ({attempts} attempts in {spent:.1f} s)",
+        http_status=last.http_status if last is not None else None,
+    )
+    error.__cause__ = last
+    return error
+
+
+async def _tls_context(options: Options) -> ssl.SSLContext | None:
+    if not options.tls:
+        return None
+    from anyio import to_thread
+
+    from .tls import make_context
+
+    return await to_thread.run_sync(make_context, options)
+
+
+async def _attempt(
+    options: Options, address: Address, tls: ssl.SSLContext | None, deadline: Deadline
+) -> Transport:
+    endpoint = options.endpoint(address)
+    session = WebSocketTransport(options, address)
+    try:
+        async with asyncio.timeout_at(deadline.when):
+            await asyncio.get_running_loop().create_connection(
+                lambda: session.link,
+                address.host,
+                address.port,
+                ssl=tls,
+                server_hostname=address.host if tls is not None else None,
+                happy_eyeballs_delay=0.25,
+            )
+            await session.link.open()
+        await session.login(deadline)
+    except BaseException as error:
+        session.terminate()
+        translated = _translate(error, endpoint, deadline)
+        if translated is None:
+            raise
+        raise translated from error
+    return session
+
+
+def _translate(error: BaseException, endpoint: str, deadline: Deadline) -> Error | None:
+    """The error for what went wrong below; None for what is raised as it is."""
+    if isinstance(error, Error):
+        return None
+    if isinstance(error, InvalidStatus):
+        status = error.response.status_code
+        meaning = _STATUS_MEANINGS.get(status, "expected a WebSocket handshake")
+        body = bytes(error.response.body or b"")[:_BODY_SHOWN].decode("utf-8", "replace").strip()
+        cls = AuthenticationError if status in (401, 403) else ConnectionError
+        return cls(
+            f"HTTP status {status}: {meaning}" + (f"; it says: {body}" if body else ""),
+            endpoint=endpoint,
+            http_status=status,
+        )
+    if isinstance(error, InvalidHandshake):
+        return ConnectionError(f"no WebSocket handshake: {error}", endpoint=endpoint)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConnectionError(
+            f"the certificate was refused: {error.verify_message}; give its authority as tls_ca",
+            endpoint=endpoint,
+        )
+    if isinstance(error, builtins.TimeoutError):
+        return TimeoutError(f"no answer within {deadline.seconds:.1f} s", endpoint=endpoint)
+    if isinstance(error, ConnectionRefusedError):
+        return ConnectionError("connection refused; is taosAdapter running?", endpoint=endpoint)
+    if isinstance(error, UnicodeError):
+        return ConnectionError(f"malformed host name: {error}", endpoint=endpoint)
+    if isinstance(error, OSError):
+        return ConnectionError(error.strerror or str(error), endpoint=endpoint)
+    return None

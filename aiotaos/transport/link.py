@@ -1,0 +1,214 @@
+"""A WebSocket on an asyncio transport: the sans-I/O core of ``websockets``, driven by hand.
+
+There is no queue and no reader task: a message is handed to its receiver in the very call in which
+its last bytes arrive, pings are answered in the same call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import cast
+
+from websockets.client import ClientProtocol
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.uri import parse_uri
+
+_LINGER = 2.0  # seconds in which what is written must leave before the connection is dropped
+
+Message = bytes | bytearray | memoryview
+
+
+class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
+    """Keeps frames, and the passwords in them, out of debug logs."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        return level > logging.DEBUG and super().isEnabledFor(level)
+
+
+_logger = _QuietLogger(logging.getLogger("aiotaos.websocket"), {})
+
+
+class Link(asyncio.Protocol):
+    """One WebSocket connection.
+
+    Args:
+        uri: Where to; may carry a secret and is never shown.
+        compression: Whether to offer permessage-deflate.
+        on_text: Receives each text message, as UTF-8 bytes.
+        on_binary: Receives each binary message.
+        on_lost: Called once when the link ends, however it ends, with the reason.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        compression: bool,
+        on_text: Callable[[Message], None],
+        on_binary: Callable[[Message], None],
+        on_lost: Callable[[Exception], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._core = ClientProtocol(
+            parse_uri(uri),
+            extensions=[ClientPerMessageDeflateFactory()] if compression else None,
+            max_size=None,
+            logger=_logger,
+        )
+        self._receivers = {Opcode.TEXT: on_text, Opcode.BINARY: on_binary}
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._opcode = Opcode.TEXT
+        self._fragments: list[Message] = []
+        self._ending = False
+        self._lost = False
+        self._reaper: asyncio.TimerHandle | None = None
+
+    async def open(self) -> None:
+        """Wait for the handshake to succeed.
+
+        Raises:
+            InvalidHandshake: The server answered, but not with a WebSocket.
+            ConnectionError: The connection ended before an answer.
+        """
+        await self._opened
+
+    @property
+    def congested(self) -> bool:
+        """Whether the write buffer is full; :meth:`writable` waits until it is not."""
+        return not self._writable.is_set()
+
+    async def writable(self) -> None:
+        """Wait until the write buffer has room."""
+        await self._writable.wait()
+
+    def send_text(self, data: bytes) -> None:
+        """Send a text message."""
+        self._core.send_text(data)
+        self._flush()
+
+    def send_binary(self, data: bytes) -> None:
+        """Send a binary message."""
+        self._core.send_binary(data)
+        self._flush()
+
+    async def close(self) -> None:
+        """Do the closing handshake and wait for the end of the connection."""
+        if self._ended.done():
+            return
+        if self._opened.done() and not self._ending:
+            self._core.send_close(CloseCode.NORMAL_CLOSURE)
+            self._flush()
+        await asyncio.shield(self._ended)
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._core.send_request(self._core.connect())
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        self._core.receive_data(data)
+        self._flush()
+        self._dispatch()
+        if self._core.close_rcvd is not None or self._core.parser_exc is not None:
+            self._end()
+
+    def eof_received(self) -> None:
+        self._core.receive_eof()
+        self._dispatch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._core.receive_eof()
+        self._dispatch()
+        self._writable.set()
+        if self._reaper is not None:
+            self._reaper.cancel()
+        self._fail(exc or self._reason())
+        self._ended.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # The rest.
+
+    def _end(self) -> None:
+        """The WebSocket is over, the TCP connection soon will be."""
+        if self._ending or self._transport is None:
+            return
+        self._ending = True
+        self._fail(self._reason())
+        self._transport.close()
+        self._reaper = self._loop.call_later(_LINGER, self._transport.abort)
+
+    def _fail(self, reason: Exception) -> None:
+        if not self._opened.done():
+            self._refuse(reason)
+        if not self._lost:
+            self._lost = True
+            self._on_lost(reason)
+
+    def _refuse(self, reason: Exception) -> None:
+        self._opened.set_exception(reason)
+        self._opened.exception()  # open() may have been cancelled; then nobody asks
+
+    def _reason(self) -> Exception:
+        close, broken = self._core.close_rcvd, self._core.parser_exc
+        if close is not None:
+            told = f"code {close.code}, {close.reason}" if close.reason else f"code {close.code}"
+            return ConnectionResetError(f"the server closed the session ({told})")
+        if broken is not None and not isinstance(broken, EOFError):
+            return ConnectionResetError(f"broken WebSocket frame: {broken}")
+        return ConnectionResetError("the connection was closed by the other side")
+
+    def _flush(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            self._core.data_to_send()
+            return
+        for data in self._core.data_to_send():
+            if data:
+                transport.write(data)
+            elif transport.can_write_eof():
+                transport.write_eof()
+            else:
+                transport.close()
+
+    def _dispatch(self) -> None:
+        for event in self._core.events_received():
+            if isinstance(event, Frame):
+                self._frame(event)
+            elif not self._opened.done() and self._core.handshake_exc is None:
+                self._opened.set_result(None)
+        if self._core.handshake_exc is not None and not self._opened.done():
+            self._refuse(self._core.handshake_exc)
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode in self._receivers:
+            if frame.fin:
+                self._receivers[frame.opcode](frame.data)
+                return
+            self._opcode = frame.opcode
+            self._fragments = [frame.data]
+        elif frame.opcode is Opcode.CONT:
+            self._fragments.append(frame.data)
+            if frame.fin:
+                data = b"".join(self._fragments)
+                self._fragments = []
+                self._receivers[self._opcode](data)
