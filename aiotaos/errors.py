@@ -167,8 +167,9 @@ def _rebuild(cls: type[Error], message: str, state: dict[str, object]) -> Error:
 
 def shorten(sql: str) -> str:
     """Cut a statement to what an error or a log line shows; passwords in it are masked."""
-    sql = _PASSWORD.sub(r"\1'***'", sql[: 2 * _SQL_SHOWN])
-    return sql if len(sql) <= _SQL_SHOWN else sql[: _SQL_SHOWN - 1] + "…"
+    masked = _PASSWORD.sub(r"\1'***'", sql[: 2 * _SQL_SHOWN])
+    is_whole = len(sql) <= 2 * _SQL_SHOWN and len(masked) <= _SQL_SHOWN
+    return masked if is_whole else masked[: _SQL_SHOWN - 1] + "…"
 
 
 # Codes: TDengine 3.3.7 include/util/taoserror.h, and taosAdapter's own (0x11xx, 0xFFFx).
@@ -181,6 +182,8 @@ _BY_CODE: dict[int, type[Error]] = {
     0x0134: AuthenticationError,  # address not in the white list
     0x013D: DataError,  # decimal overflow
     0x0203: DataError,
+    0x0207: AuthenticationError,  # user name empty or too long
+    0x0208: AuthenticationError,  # password empty or too long
     0x020B: ConnectionError,
     0x0213: ConnectionError,
     0x0215: ConnectionError,

@@ -89,7 +89,11 @@ def _fixed(field: Field, values: ColumnValues) -> tuple[bytes, bytes]:
     if isinstance(values, np.ndarray):
         if field.type not in DECIMALS and values.dtype.kind in _ARRAYS.get(dtype.kind, ""):
             return _cast(field, values, dtype)
-        values = values.tolist()
+        return _listed(field, values.tolist(), dtype)
+    return _listed(field, values, dtype)
+
+
+def _listed(field: Field, values: Sequence[object], dtype: np.dtype[Any]) -> tuple[bytes, bytes]:
     mask = np.fromiter((value is None for value in values), np.bool_, len(values))
     bitmap = np.packbits(mask).tobytes()
     if field.type is TypeCode.NULL:
@@ -119,6 +123,8 @@ def _cast(field: Field, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> tuple
         raise DataError(f"column {field.name!r} is an array of {values.ndim} dimensions")
     mask = np.ma.getmaskarray(values)
     data = np.ma.getdata(values)
+    if data.dtype.kind == "b":
+        data = data.view(np.uint8)
     with np.errstate(over="ignore"):
         array = data.astype(dtype, copy=False)
     if dtype.kind == "f":
@@ -145,7 +151,7 @@ def _unscaled(field: Field, values: Sequence[object]) -> bytes:
         scaled = _EXACT.scaleb(decimal.Decimal(value), field.scale)
         if not scaled.is_finite() or scaled != scaled.to_integral_value():
             raise ValueError
-        if abs(scaled) >= limit:
+        if not -limit < scaled < limit:
             raise OverflowError
         return int(scaled).to_bytes(size, "little", signed=True)
 

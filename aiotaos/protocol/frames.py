@@ -158,6 +158,10 @@ def parse_reply(data: Buffer) -> FetchReply:
     result_id, finished = _REPLY_TAIL.unpack_from(view, position)
     position += _REPLY_TAIL.size
     if finished or code:
+        if position != size:
+            raise ProtocolError(
+                f"inconsistent binary frame: {size - position} bytes behind the end of a result"
+            )
         return FetchReply(req_id, result_id, timing, code, message, None)
     if position + _LENGTH.size > size:
         raise ProtocolError(f"truncated binary frame: {size} bytes without a block")

@@ -209,7 +209,7 @@ def parse(data: str | Buffer, cls: type[_Reply]) -> _Reply:
 def result_description(
     fields: Sequence[Field],
 ) -> tuple[list[str], list[int], list[int], list[int], list[int]]:
-    """Names, types, lengths, precisions and scales of columns, as a :class:`QueryReply` has them."""
+    """Names, types, lengths, precisions and scales of columns, as in a :class:`QueryReply`."""
     return (
         [field.name for field in fields],
         [int(field.type) for field in fields],
