@@ -29,7 +29,7 @@ from .errors import (
     Warning,
 )
 from .options import Options
-from .protocol.block import Block, FixedColumn, VariableColumn
+from .protocol.block import Block, FixedColumn, Row, VariableColumn
 from .result import Result
 from .row_factories import (
     RowFactory,
@@ -75,6 +75,7 @@ __all__ = [
     "ProtocolError",
     "Result",
     "ResultError",
+    "Row",
     "RowFactory",
     "RowMaker",
     "SchemalessError",

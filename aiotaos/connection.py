@@ -10,17 +10,16 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, Unpack, overload
 
 from .cursor import Cursor
-from .errors import InterfaceError
+from .errors import InterfaceError, ProgrammingError
 from .options import OptionArguments, Options, Road, seconds
 from .protocol.block import Row
 from .protocol.rows import RowDecoder
 from .result import Result
-from .row_factories import RowFactory, tuple_row
+from .row_factories import R, RowFactory, tuple_row
 from .transport.base import Deadline, ServerResult, Transport, next_req_id
 from .transport.dial import open_session
 from .version import __version__
 
-R = TypeVar("R")
 S = TypeVar("S")
 
 _CLOSE_TIMEOUT = 5.0
@@ -280,6 +279,8 @@ class Connection(Generic[R]):
         Raises:
             InterfaceError: The result has no such column.
         """
+        if isinstance(column, bool) or not isinstance(column, int):
+            raise InterfaceError(f"column: expected a whole number from 0, got {column!r}")
         deadline = self._deadline(timeout)
         result = self._result(await self._run(sql, req_id, deadline), tuple_row)
         if not result.is_update and not 0 <= column < result.field_count:
@@ -355,6 +356,8 @@ class Connection(Generic[R]):
         self._check()
         if not isinstance(sql, str):
             raise InterfaceError(f"sql: expected a string, got {type(sql).__name__}")
+        if not sql:  # taosAdapter would call it a malformed request
+            raise ProgrammingError("sql: expected a statement, got an empty string", sql=sql)
         if req_id is None:
             req_id = next_req_id()
         elif (

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from .errors import InterfaceError, ProgrammingError
 from .result import Result
-from .row_factories import RowFactory
+from .row_factories import R, RowFactory
 from .types import DECIMALS, TypeCode
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-R = TypeVar("R")
 
 ColumnDescription: TypeAlias = tuple[str, TypeCode, None, int, int | None, int | None, bool | None]
 

@@ -241,6 +241,7 @@ _BY_RANGE: tuple[tuple[int, int, type[Error]], ...] = (
     (0x0200, 0x02FF, ProgrammingError),  # client: SQL, statements
     (0x0300, 0x03DF, ProgrammingError),  # mnode: databases, stables, functions
     (0x03E0, 0x03EF, TmqError),
+    (0x03F0, 0x03FF, ProgrammingError),  # mnode: streams, indexes, views
     (0x0400, 0x05FF, OperationalError),  # dnode, vnode
     (0x0600, 0x06FF, ProgrammingError),  # storage
     (0x0700, 0x07FF, OperationalError),  # query

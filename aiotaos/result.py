@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from .errors import InterfaceError, ResultError
 from .options import seconds
 from .protocol.block import Block, Row
 from .protocol.rows import RowDecoder
-from .row_factories import RowFactory, RowMaker, dict_row, tuple_row
+from .row_factories import R, RowFactory, RowMaker, dict_row, tuple_row
 from .transport.base import Deadline, ServerResult, Transport
 from .types import Field, Precision
-
-R = TypeVar("R")
 
 
 class Result(Generic[R]):

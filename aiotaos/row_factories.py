@@ -12,7 +12,7 @@ import dataclasses
 import re
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -21,6 +21,13 @@ from .protocol.block import Row
 from .types import Field
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    R = DefaultTypeVar("R", default=Row)
+else:
+    R = TypeVar("R")  # the default is for type checkers: Connection means Connection[Row]
 
 RowMaker: TypeAlias = Callable[[Row], T]
 RowFactory: TypeAlias = Callable[[Sequence[Field]], RowMaker[T]]

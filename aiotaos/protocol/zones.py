@@ -24,7 +24,7 @@ _SECOND = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LAST = (datetime(9999, 12, 29, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-_MANY_CHUNKS = 256
+_MANY_CHUNKS = 64  # beyond these (70 years), asking for each value is cheaper than exploring
 
 
 class Zone:
@@ -53,20 +53,24 @@ class Zone:
         if self._constant is not None:
             return instants + self._constant, np.empty(0, np.intp)
         low, high = int(instants.min()), int(instants.max())
-        segments = self._segments(instants, low, high)
+        if high // _CHUNK - low // _CHUNK > _MANY_CHUNKS:
+            return self._one_by_one(instants)
+        segments = self._segments(low, high)
         if len(segments) == 1 and segments[0][2] <= low:
             return instants + segments[0][1], np.empty(0, np.intp)
         starts, offsets, fold_ends = np.array(segments, np.int64).T
         index = np.searchsorted(starts, instants, side="right") - 1
         return instants + offsets[index], np.flatnonzero(instants < fold_ends[index])
 
-    def _segments(self, instants: Instants, low: int, high: int) -> list[tuple[int, int, int]]:
-        """Stretches of constant offset around the instants: (start, offset, end of the fold)."""
-        first, last = low // _CHUNK, high // _CHUNK
-        if last - first > _MANY_CHUNKS:
-            keys = np.unique(instants // _CHUNK).tolist()
-            return [segment for key in keys for segment in self._chunk(key)]
-        segments = [segment for key in range(first, last + 1) for segment in self._chunk(key)]
+    def _one_by_one(self, instants: Instants) -> tuple[Instants, npt.NDArray[np.intp]]:
+        local = [self._local(instant) for instant in instants.tolist()]
+        offsets = np.array([_microseconds(moment) for moment in local], np.int64)
+        return instants + offsets, np.flatnonzero([moment.fold for moment in local])
+
+    def _segments(self, low: int, high: int) -> list[tuple[int, int, int]]:
+        """Stretches of constant offset from low to high: (start, offset, end of the fold)."""
+        keys = range(low // _CHUNK, high // _CHUNK + 1)
+        segments = [segment for key in keys for segment in self._chunk(key)]
         begin = bisect.bisect_right(segments, low, key=itemgetter(0)) - 1
         end = bisect.bisect_right(segments, high, key=itemgetter(0))
         return segments[begin:end]
@@ -102,9 +106,16 @@ class Zone:
         return high
 
     def _offset(self, instant: int) -> int:
+        return _microseconds(self._local(instant))
+
+    def _local(self, instant: int) -> datetime:
         instant = min(max(instant, _FIRST), _LAST)
-        local = (_EPOCH + timedelta(microseconds=instant)).astimezone(self.tz)
-        return (local.utcoffset() or timedelta()) // timedelta(microseconds=1)
+        return (_EPOCH + timedelta(microseconds=instant)).astimezone(self.tz)
+
+
+def _microseconds(moment: datetime) -> int:
+    """The offset of a moment from UTC."""
+    return (moment.utcoffset() or timedelta()) // timedelta(microseconds=1)
 
 
 def zone_for(tz: tzinfo) -> Zone:

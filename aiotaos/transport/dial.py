@@ -53,9 +53,11 @@ async def open_session(options: Options) -> Transport:
             f"the {options.road.value} road ({options.scheme}://) is not supported yet; "
             "use ws:// or wss://"
         )
+    started = asyncio.get_running_loop().time()
     deadline = Deadline(options.connect_timeout)
     tls = await _tls_context(options)
-    backoff = options.retry_backoff_ms / 1000
+    longest = options.retry_backoff_max_ms / 1000
+    backoff = min(options.retry_backoff_ms / 1000, longest)
     last: Error | None = None
     attempts = 0
     for round_ in range(options.conn_retries + 1):
@@ -64,7 +66,7 @@ async def open_session(options: Options) -> Transport:
             if pause >= deadline.remaining:
                 break
             await asyncio.sleep(pause)
-            backoff = min(backoff * 2, options.retry_backoff_max_ms / 1000)
+            backoff = min(backoff * 2, longest)
         for index, address in enumerate(options.addresses):
             share = deadline.remaining / (len(options.addresses) - index)
             if not share:
@@ -77,14 +79,16 @@ async def open_session(options: Options) -> Transport:
                 if isinstance(error, AuthenticationError) or error.http_status in _FINAL_STATUSES:
                     raise
                 last = error
-    raise _no_session(options, attempts, deadline, last)
+    spent = asyncio.get_running_loop().time() - started
+    raise _no_session(options, attempts, deadline, spent, last)
 
 
-def _no_session(options: Options, attempts: int, deadline: Deadline, last: Error | None) -> Error:
+def _no_session(
+    options: Options, attempts: int, deadline: Deadline, spent: float, last: Error | None
+) -> Error:
     endpoints = ", ".join(map(options.endpoint, options.addresses))
     reason = last.message if last is not None else "no time for an attempt"
     cls = TimeoutError if not deadline.remaining or last is None else ConnectionError
-    spent = deadline.seconds - deadline.remaining
     error = cls(
         f"no session with {endpoints}: {reason} ({attempts} attempts in {spent:.1f} s)",
         http_status=last.http_status if last is not None else None,

@@ -130,6 +130,7 @@ class Link(asyncio.Protocol):
     def eof_received(self) -> None:
         self._core.receive_eof()
         self._dispatch()
+        self._end()  # what is still to be written must not keep callers waiting
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._core.receive_eof()

@@ -20,13 +20,13 @@ from ..errors import (
     Error,
     InterfaceError,
     ProtocolError,
+    ResultError,
     TimeoutError,
     server_error,
 )
 from ..options import Address, Options
 from ..protocol import frames, messages
 from ..protocol.block import Block, parse_block
-from ..types import Precision
 from .base import Deadline, ServerResult, next_req_id
 from .link import Link, Message
 
@@ -45,6 +45,7 @@ class _Call:
 
     Attributes:
         req_id: Its id.
+        origin: Id of the request that the user knows: for a fetch, the statement's.
         sql: The statement it belongs to, for errors.
         late: Takes the answer of a call that was given up.
         is_statement: Whether it runs a statement, and holds one of the session's slots.
@@ -52,18 +53,20 @@ class _Call:
         result_id: The result whose block it fetches, answered by a frame without ``req_id``.
     """
 
-    __slots__ = ("is_statement", "late", "reply", "req_id", "result_id", "sql")
+    __slots__ = ("is_statement", "late", "origin", "reply", "req_id", "result_id", "sql")
 
     def __init__(
         self,
         req_id: int,
         *,
+        origin: int | None = None,
         sql: str | None = None,
         late: Callable[[_Reply], None] | None = None,
         is_statement: bool = False,
         result_id: int | None = None,
     ) -> None:
         self.req_id = req_id
+        self.origin = req_id if origin is None else origin
         self.sql = sql
         self.late = late
         self.is_statement = is_statement
@@ -176,7 +179,7 @@ class WebSocketTransport:
         self._fail_calls(
             lambda call: InterfaceError(
                 "the connection was closed during the call",
-                req_id=call.req_id,
+                req_id=call.origin,
                 sql=call.sql,
                 endpoint=self._endpoint,
                 may_have_run=True if call.is_statement else None,
@@ -187,8 +190,6 @@ class WebSocketTransport:
 
     async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
         self._check_open(req_id, sql)
-        if req_id in self._calls:
-            raise InterfaceError(f"req_id {req_id} is in use by a running call", req_id=req_id)
         call = _Call(req_id, sql=sql, late=self._late_query, is_statement=True)
         await self._take_slot(call, deadline)
         if self._binary:
@@ -197,6 +198,13 @@ class WebSocketTransport:
             self._start(call, messages.request("query", messages.SqlArgs(req_id, sql)))
         try:
             reply = self._read(await self._wait(call, deadline), messages.QueryReply, call)
+        except ProtocolError as error:
+            raise self._annotate(error, req_id, sql) from None
+        except BaseException:
+            if call.reply.done() and not call.reply.cancelled() and not call.reply.exception():
+                self._late_query(call.reply.result())  # it came in the same turn of the loop
+            raise
+        try:
             return ServerResult(
                 id=reply.id,
                 req_id=req_id,
@@ -204,11 +212,13 @@ class WebSocketTransport:
                 is_update=reply.is_update,
                 affected_rows=reply.affected_rows,
                 fields=reply.fields(),
-                precision=Precision(reply.precision),
+                precision=reply.precision,
                 timing=reply.timing,
                 finished=reply.is_update,
             )
         except ProtocolError as error:
+            if not reply.is_update:
+                self._send_free(reply.id)
             raise self._annotate(error, req_id, sql) from None
 
     def request_block(self, result: ServerResult) -> None:
@@ -246,8 +256,10 @@ class WebSocketTransport:
         ahead = result.ahead
         if ahead is None or (ahead.done() and not ahead.cancelled()):
             self._send_free(result.id)
-        else:
-            ahead.cancel()  # its answer is still to come and frees the result
+        elif not ahead.done():  # its answer is still to come and frees the result
+            ahead.set_exception(
+                ResultError("the result was closed while it was read", req_id=result.req_id)
+            )
 
     async def _fetch(self, result: ServerResult, deadline: Deadline) -> Message | None:
         """The next raw block of a result, None at its end."""
@@ -272,6 +284,7 @@ class WebSocketTransport:
     def _fetch_call(self, result: ServerResult, result_id: int | None = None) -> _Call:
         call = _Call(
             next_req_id(),
+            origin=result.req_id,
             sql=result.sql,
             late=lambda reply: self._late_fetch(result.id, reply),
             result_id=result_id,
@@ -338,6 +351,10 @@ class WebSocketTransport:
                 except builtins.TimeoutError:
                     raise self._unsent(call, limit, "the server does not read") from None
             self._check_open(call.req_id, call.sql)
+            if call.req_id in self._calls:
+                raise InterfaceError(
+                    f"req_id {call.req_id} is in use by a running call", req_id=call.req_id
+                )
         except BaseException:
             self._slots.release()
             raise
@@ -456,7 +473,7 @@ class WebSocketTransport:
     def _lost_error(self, call: _Call) -> ConnectionLost:
         error = ConnectionLost(
             f"the connection was lost during the call: {self._lost}",
-            req_id=call.req_id,
+            req_id=call.origin,
             sql=call.sql,
             endpoint=self._endpoint,
             may_have_run=True if call.is_statement else None,

@@ -1,0 +1,68 @@
+"""Every example, and every complete program in the README and the docs, runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def programs() -> list[object]:
+    found = []
+    for page in PAGES:
+        blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+        whole = [block for block in blocks if "asyncio.run(" in block]
+        found += [
+            pytest.param(block, id=f"{page.stem}-{number}") for number, block in enumerate(whole, 1)
+        ]
+    return found
+
+
+def run(*arguments: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if key != "AIOTAOS_DSN"}
+    environment["PYTHONIOENCODING"] = "utf-8"
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", *arguments],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr
+    assert "Warning" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("program", programs())
+def test_programs_of_the_docs(program: str) -> None:
+    assert run("-c", program).strip()
+
+
+def test_weather() -> None:
+    output = run(str(ROOT / "examples" / "weather.py"))
+    assert "streamed 26,115 rows" in output
+    # Means of January and July at Newark, computed from the CSV.
+    newark = next(line for line in output.splitlines() if line.startswith("EWR"))
+    assert newark.split()[1] == "35.6"
+    assert newark.split()[7] == "80.7"
+
+
+def test_querying() -> None:
+    output = run(str(ROOT / "examples" / "querying.py"))
+    assert "location='Oakland'" in output
+    assert "20000 rows, sum of voltages 2377200" in output
+
+
+def test_many_tasks() -> None:
+    output = run(str(ROOT / "examples" / "many_tasks.py"))
+    assert "answers: 39800" in output
+    assert "still works: 3" in output
