@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, Unpack, overload
 
 from .cursor import Cursor
-from .errors import InterfaceError, ProgrammingError
+from .errors import InterfaceError
 from .options import OptionArguments, Options, Road, seconds
 from .protocol.block import Row
 from .protocol.rows import RowDecoder
@@ -356,8 +356,6 @@ class Connection(Generic[R]):
         self._check()
         if not isinstance(sql, str):
             raise InterfaceError(f"sql: expected a string, got {type(sql).__name__}")
-        if not sql:  # taosAdapter would call it a malformed request
-            raise ProgrammingError("sql: expected a statement, got an empty string", sql=sql)
         if req_id is None:
             req_id = next_req_id()
         elif (
