@@ -100,9 +100,13 @@ class Cursor(Generic[R]):
         """
         self._check()
         await self._drop()
-        self._result = await self._connection.query(
+        result = await self._connection.query(
             sql, row_factory=self.row_factory, req_id=req_id, timeout=timeout
         )
+        if self._closed:
+            await result.aclose()
+            raise InterfaceError("the cursor was closed during the call", req_id=result.req_id)
+        self._result = result
         return self
 
     async def fetchone(self, *, timeout: float | None = None) -> R | None:

@@ -280,7 +280,7 @@ def _addresses(text: str, road: Road, tls: bool, port: int | None) -> tuple[Addr
 def _split_port(item: str) -> tuple[str, str | None]:
     match = re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", item)
     if match:
-        host, digits = match[1], match[2]
+        host, digits = match[1].replace("%25", "%"), match[2]  # RFC 6874
         try:
             ipaddress.IPv6Address(host.partition("%")[0])
         except ValueError:
@@ -380,7 +380,7 @@ def _timezone(name: str, value: object) -> str:
     text = _text(name, value)
     try:
         ZoneInfo(text)
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):
         raise InterfaceError(
             f"{name}: expected an IANA name such as 'Asia/Shanghai', got {text!r} "
             "(on a machine without time zone data, install the package tzdata)"

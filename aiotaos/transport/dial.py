@@ -155,7 +155,7 @@ def _translate(error: BaseException, endpoint: str, deadline: Deadline) -> Error
             endpoint=endpoint,
         )
     if isinstance(error, builtins.TimeoutError):
-        return TimeoutError(f"no answer within {deadline.seconds:.1f} s", endpoint=endpoint)
+        return TimeoutError(f"no answer within {deadline.seconds:.3g} s", endpoint=endpoint)
     if isinstance(error, ConnectionRefusedError):
         return ConnectionError("connection refused; is taosAdapter running?", endpoint=endpoint)
     if isinstance(error, UnicodeError):

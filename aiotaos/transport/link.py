@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import cast
 
 from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidHandshake, InvalidMessage
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.uri import parse_uri
@@ -75,8 +76,7 @@ class Link(asyncio.Protocol):
         """Wait for the handshake to succeed.
 
         Raises:
-            InvalidHandshake: The server answered, but not with a WebSocket.
-            ConnectionError: The connection ended before an answer.
+            InvalidHandshake: The answer was not that of a WebSocket, or there was none.
         """
         await self._opened
 
@@ -159,13 +159,15 @@ class Link(asyncio.Protocol):
         self._reaper = self._loop.call_later(_LINGER, self._transport.abort)
 
     def _fail(self, reason: Exception) -> None:
-        if not self._opened.done():
-            self._refuse(reason)
         if not self._lost:
             self._lost = True
             self._on_lost(reason)
 
     def _refuse(self, reason: Exception) -> None:
+        if not isinstance(reason, InvalidHandshake):  # before websockets 14.2: what the parser said
+            invalid = InvalidMessage("did not receive a valid HTTP response")
+            invalid.__cause__ = reason
+            reason = invalid
         self._opened.set_exception(reason)
         self._opened.exception()  # open() may have been cancelled; then nobody asks
 

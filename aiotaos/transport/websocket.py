@@ -190,12 +190,16 @@ class WebSocketTransport:
 
     async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
         self._check_open(req_id, sql)
+        try:
+            if self._binary:
+                frame: bytes | str = frames.query_request(req_id, sql)
+            else:
+                frame = messages.request("query", messages.SqlArgs(req_id, sql))
+        except UnicodeError as error:
+            raise InterfaceError(f"sql: it cannot be sent as UTF-8: {error}") from error
         call = _Call(req_id, sql=sql, late=self._late_query, is_statement=True)
         await self._take_slot(call, deadline)
-        if self._binary:
-            self._start(call, frames.query_request(req_id, sql))
-        else:
-            self._start(call, messages.request("query", messages.SqlArgs(req_id, sql)))
+        self._start(call, frame)
         try:
             reply = self._read(await self._wait(call, deadline), messages.QueryReply, call)
         except ProtocolError as error:
