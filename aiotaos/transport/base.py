@@ -62,7 +62,7 @@ class ServerResult:
         precision: Unit of the TIMESTAMPs.
         timing: Time the server took for the statement, ns.
         finished: Whether there is nothing on the server any more: all rows came, or it is freed.
-        ahead: The transport's: the answer to the fetch that is under way.
+        ahead: The transport's: the fetch that is under way.
     """
 
     id: int
@@ -74,7 +74,7 @@ class ServerResult:
     precision: Precision
     timing: int
     finished: bool = False
-    ahead: asyncio.Future[Any] | None = field(default=None, repr=False)
+    ahead: Any = field(default=None, repr=False)
 
 
 class Transport(Protocol):

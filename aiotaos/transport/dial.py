@@ -33,14 +33,16 @@ _STATUS_MEANINGS = {
     503: "the server is overloaded, or pauses for lack of memory",
     504: "the gateway does not reach the server",
 }
-_FINAL_STATUSES = frozenset({301, 302, 307, 308, 400, 401, 403, 404})
+_FINAL_STATUSES = frozenset({301, 302, 307, 308, 400, 404})
+"""Refusals of an address that asking again will not change; 401 and 403 end the whole."""
 
 
 async def open_session(options: Options) -> Transport:
     """Connect and log in, trying the addresses in turn until one serves or the time is over.
 
     What may pass is retried ``conn_retries`` times for each address, with pauses that double from
-    ``retry_backoff_ms`` to ``retry_backoff_max_ms``; a refused login is final.
+    ``retry_backoff_ms`` to ``retry_backoff_max_ms``. A refused login is final; an address where
+    there is no taosAdapter is not tried again.
 
     Raises:
         AuthenticationError: The server refuses the credentials.
@@ -60,6 +62,7 @@ async def open_session(options: Options) -> Transport:
     backoff = min(options.retry_backoff_ms / 1000, longest)
     last: Error | None = None
     attempts = 0
+    candidates, hopeless = list(options.addresses), set[Address]()
     for round_ in range(options.conn_retries + 1):
         if round_:
             pause = backoff * random.uniform(1 - _JITTER, 1 + _JITTER)
@@ -67,8 +70,8 @@ async def open_session(options: Options) -> Transport:
                 break
             await asyncio.sleep(pause)
             backoff = min(backoff * 2, longest)
-        for index, address in enumerate(options.addresses):
-            share = deadline.remaining / (len(options.addresses) - index)
+        for index, address in enumerate(candidates):
+            share = deadline.remaining / (len(candidates) - index)
             if not share:
                 break
             attempts += 1
@@ -76,9 +79,14 @@ async def open_session(options: Options) -> Transport:
                 return await _attempt(options, address, tls, deadline.sooner(share))
             except (ConnectionError, TimeoutError) as error:
                 _logger.debug("attempt %d: %s", attempts, error)
-                if isinstance(error, AuthenticationError) or error.http_status in _FINAL_STATUSES:
+                if isinstance(error, AuthenticationError):
                     raise
                 last = error
+                if error.http_status in _FINAL_STATUSES:
+                    hopeless.add(address)
+                    if len(hopeless) == len(options.addresses):
+                        raise
+        candidates = [address for address in candidates if address not in hopeless]
     spent = asyncio.get_running_loop().time() - started
     raise _no_session(options, attempts, deadline, spent, last)
 
@@ -87,10 +95,11 @@ def _no_session(
     options: Options, attempts: int, deadline: Deadline, spent: float, last: Error | None
 ) -> Error:
     endpoints = ", ".join(map(options.endpoint, options.addresses))
+    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     reason = last.message if last is not None else "no time for an attempt"
     cls = TimeoutError if not deadline.remaining or last is None else ConnectionError
     error = cls(
-        f"no session with {endpoints}: {reason} ({attempts} attempts in {spent:.1f} s)",
+        f"no session with {endpoints}: {reason} ({tries} in {spent:.1f} s)",
         http_status=last.http_status if last is not None else None,
     )
     error.__cause__ = last

@@ -34,6 +34,7 @@ MAX_STATEMENTS = 512
 """Statements of one session that may wait for their answers; further ones queue on this side."""
 
 _BINARY_SINCE = (3, 3, 2, 0)
+_CLOSE_WHILE_BUSY = 0.3  # seconds for the closing handshake while answers are outstanding
 _logger = logging.getLogger("aiotaos.websocket")
 
 _Reply: TypeAlias = Message | frames.FetchReply
@@ -161,6 +162,9 @@ class WebSocketTransport:
         return reply.db or None
 
     async def close(self, timeout: float) -> None:
+        if self._calls:
+            # taosAdapter answers the closing handshake only when its running statements are done.
+            timeout = min(timeout, _CLOSE_WHILE_BUSY)
         self._abandon_calls()
         try:
             async with asyncio.timeout(timeout):
@@ -257,11 +261,11 @@ class WebSocketTransport:
         if result.finished:
             return
         result.finished = True
-        ahead = result.ahead
-        if ahead is None or (ahead.done() and not ahead.cancelled()):
+        call: _Call | None = result.ahead
+        if call is None or self._calls.get(call.req_id) is not call:
             self._send_free(result.id)
-        elif not ahead.done():  # its answer is still to come and frees the result
-            ahead.set_exception(
+        elif not call.reply.done():  # its answer is still to come and frees the result
+            call.reply.set_exception(
                 ResultError("the result was closed while it was read", req_id=result.req_id)
             )
 
@@ -295,21 +299,12 @@ class WebSocketTransport:
         )
         # The answer may come, or the link break, while nobody waits for the next block.
         call.reply.add_done_callback(_retrieve)
-        result.ahead = call.reply
+        result.ahead = call
         return call
 
     async def _wait_for_block(self, result: ServerResult, deadline: Deadline) -> _Reply:
-        assert result.ahead is not None
-        try:
-            async with asyncio.timeout_at(deadline.when):
-                reply: _Reply = await result.ahead
-        except builtins.TimeoutError:
-            raise TimeoutError(
-                f"no block within {deadline.seconds:g} s",
-                req_id=result.req_id,
-                sql=result.sql,
-                endpoint=self._endpoint,
-            ) from None
+        call: _Call = result.ahead
+        reply = await self._wait(call, deadline)
         result.ahead = None
         return reply
 
@@ -340,7 +335,10 @@ class WebSocketTransport:
     async def _take_slot(self, call: _Call, deadline: Deadline) -> None:
         """Wait until the statement may be sent: a free slot, and room in the write buffer."""
         try:
-            async with asyncio.timeout_at(deadline.when):
+            if self._slots.locked():
+                async with asyncio.timeout_at(deadline.when):
+                    await self._slots.acquire()
+            else:
                 await self._slots.acquire()
         except builtins.TimeoutError:
             raise self._unsent(
@@ -382,17 +380,28 @@ class WebSocketTransport:
             self.link.send_binary(frame)
 
     async def _wait(self, call: _Call, deadline: Deadline) -> _Reply:
+        if deadline.when is None:
+            return await call.reply
+        # A bare timer: asyncio.timeout() costs a small query several times as much.
+        timer = call.reply.get_loop().call_at(deadline.when, self._expire, call, deadline)
         try:
-            async with asyncio.timeout_at(deadline.when):
-                return await call.reply
-        except builtins.TimeoutError:
-            raise TimeoutError(
-                f"no answer within {deadline.seconds:g} s",
-                req_id=call.req_id,
-                sql=call.sql,
-                endpoint=self._endpoint,
-                may_have_run=True if call.is_statement else None,
-            ) from None
+            return await call.reply
+        finally:
+            timer.cancel()
+
+    def _expire(self, call: _Call, deadline: Deadline) -> None:
+        if not call.reply.done():
+            awaited = "answer" if call.origin == call.req_id else "block"
+            call.reply.set_exception(
+                TimeoutError(
+                    f"no {awaited} within {deadline.seconds:g} s",
+                    req_id=call.origin,
+                    sql=call.sql,
+                    endpoint=self._endpoint,
+                    may_have_run=True if call.is_statement else None,
+                )
+            )
+            call.reply.exception()  # the waiter may have been cancelled in the same turn
 
     def _read(self, raw: _Reply, reply: type[_Typed], call: _Call) -> _Typed:
         if isinstance(raw, frames.FetchReply):

@@ -278,7 +278,7 @@ async def test_a_silent_server(silent):
     assert isinstance(error, builtins.TimeoutError)
     assert re.fullmatch(
         rf"no session with ws://127\.0\.0\.1:{port}: no answer within 0\.0[45]\d* s "
-        r"\(1 attempts in \d\.\d s\)",
+        r"\(1 attempt in \d\.\d s\)",
         error.message,
     )
 
@@ -311,7 +311,7 @@ async def test_no_attempt_begins_after_the_end(dead_port, clean):
     )
     assert loop.time() - start < 2
     assert type(error) is aiotaos.ConnectionError
-    assert "(1 attempts in" in error.message
+    assert "(1 attempt in" in error.message
 
 
 async def test_no_time_at_all(clean):
@@ -555,3 +555,25 @@ async def silent_tcp(tcp_server):
 async def test_a_road_that_is_not_built(clean, dsn, road):
     with pytest.raises(NotSupportedError, match=rf"the {road} road \(\w+://\) .* use ws:// or wss"):
         await aiotaos.connect(dsn)
+
+
+async def test_an_address_without_an_adapter_is_passed_over(start_server):
+    """It is asked once; the other address is tried again until it serves."""
+    asked = {"other": 0, "adapter": 0}
+
+    def not_an_adapter(connection, request):
+        asked["other"] += 1
+        return connection.respond(http.HTTPStatus.NOT_FOUND, "")
+
+    def late(connection, request):
+        asked["adapter"] += 1
+        if asked["adapter"] < 3:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "")
+        return None
+
+    other = await start_server(process_request=not_an_adapter)
+    adapter = await start_server(process_request=late)
+    hosts = ",".join(server.endpoint.removeprefix("ws://") for server in (other, adapter))
+    async with aiotaos.connect(f"ws://{hosts}", retry_backoff_ms=0) as conn:
+        assert conn.endpoint == adapter.endpoint
+    assert asked == {"other": 1, "adapter": 3}
