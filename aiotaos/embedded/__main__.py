@@ -1,0 +1,35 @@
+"""``python -m aiotaos.embedded``: run the server until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+
+from . import Server
+
+
+async def _serve(port: int, host: str, data: str | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+    async with Server(port=port, data=data, host=host) as server:
+        print(server.dsn, flush=True)
+        await stop.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m aiotaos.embedded", description=__doc__)
+    parser.add_argument("--port", type=int, default=6041, help="0 for any free one")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--data", metavar="FILE", help="keep the data in this file")
+    arguments = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(arguments.port, arguments.host, arguments.data))
+
+
+if __name__ == "__main__":
+    main()

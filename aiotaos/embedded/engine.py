@@ -1,0 +1,210 @@
+"""Statements in, results out: the server without its sockets."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+
+import duckdb
+
+from ..types import Field, Precision
+from .alter import alter
+from .catalog import SYSTEM_DATABASES
+from .ddl import Definitions
+from .faults import EXECUTOR, Fault, no_database, no_table, unsupported
+from .insert import Insert
+from .parser import Parser
+from .queries import parse_query
+from .select import QueryCompiler
+from .show import Listing, Shows
+from .sql import VERSION, Context
+from .store import Store
+
+BLOCK_ROWS = 4096
+MAX_SQL = 1048576
+_INSERT = re.compile(r"\s*insert\b", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class State:
+    """What a session remembers between statements."""
+
+    database: str = ""
+    zone: tzinfo = field(default=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The result of a statement that changes something."""
+
+    affected: int
+
+
+class Rows:
+    """The result of a query, read block by block from its DuckDB cursor.
+
+    Its methods block and may be called from any thread, by one at a time.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        precision: Precision,
+        source: tuple[Store, duckdb.DuckDBPyConnection] | None,
+        rows: Sequence[Sequence[object]] = (),
+    ) -> None:
+        self.fields = tuple(fields)
+        self.precision = precision
+        self._source = source
+        self._rows = rows
+        self._lock = threading.Lock()
+
+    def next_block(self) -> list[Sequence[object]] | None:
+        """The columns of up to 4096 more rows; None at the end, which frees the result."""
+        with self._lock:
+            if self._source is not None:
+                rows: Sequence[Sequence[object]] = _guarded(self._source[1])
+            else:
+                rows, self._rows = self._rows[:BLOCK_ROWS], self._rows[BLOCK_ROWS:]
+        if not rows:
+            self.close()
+            return None
+        return list(zip(*rows, strict=True))
+
+    def close(self) -> None:
+        """Free the result; may be called again."""
+        with self._lock:
+            self._rows = ()
+            source, self._source = self._source, None
+            if source is not None:
+                source[0].free(source[1])
+
+
+def _guarded(cursor: duckdb.DuckDBPyConnection) -> Sequence[Sequence[object]]:
+    try:
+        return cursor.fetchmany(BLOCK_ROWS)
+    except duckdb.Error as error:
+        raise _executor_fault(error) from error
+
+
+def _executor_fault(error: duckdb.Error) -> Fault:
+    if isinstance(error, duckdb.CatalogException):  # dropped while the statement was on its way
+        return no_table()
+    return Fault(EXECUTOR, f"Executor internal error: {str(error).splitlines()[0]}")
+
+
+class Engine:
+    """Runs statements; every method blocks, and any number of threads may call them."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self._store = Store(path)
+
+    def close(self) -> None:
+        self._store.close()
+
+    def interrupt(self) -> None:
+        """Stop the statements that run at the moment; they fail."""
+        self._store.interrupt()
+
+    def has_database(self, name: str) -> bool:
+        return name in self._store.catalog.databases or name in SYSTEM_DATABASES
+
+    def execute(self, sql: str, state: State) -> Update | Rows:
+        """Run one statement.
+
+        Raises:
+            Fault: It is wrong, it failed, or it is beyond this server.
+        """
+        if len(sql.encode()) > MAX_SQL:
+            raise Fault(0x0219, "SQL statement too long")
+        try:
+            if _INSERT.match(sql):
+                return self._insert(sql, state)
+            return self._run(sql, state)
+        except duckdb.Error as error:
+            raise _executor_fault(error) from error
+        except RecursionError:
+            raise unsupported("a statement of such depth") from None
+
+    def _insert(self, sql: str, state: State) -> Update:
+        with self._store.writing() as cursor:
+            insert = Insert(self._store, cursor, sql, state.database, state.zone)
+            insert.run()
+            insert.publish()
+        return Update(insert.affected)
+
+    def _run(self, sql: str, state: State) -> Update | Rows:
+        parser = Parser(sql)
+        if parser.at_word("select") or parser.at_sign("("):
+            return self._query(parser, state)
+        if parser.accept_word("use"):
+            name = parser.identifier()
+            parser.expect_end()
+            if not self.has_database(name):
+                raise no_database()
+            state.database = name
+            return Update(0)
+        definitions = Definitions(self._store, state.database, state.zone, VERSION)
+        if parser.accept_word("create"):
+            definitions.create(parser)
+            return Update(0)
+        if parser.accept_word("drop"):
+            definitions.drop(parser)
+            return Update(0)
+        if parser.accept_word("alter"):
+            alter(self._store, parser, state.database, state.zone)
+            return Update(0)
+        if parser.accept_word("delete"):
+            return Update(definitions.delete(parser))
+        shows = Shows(self._store, state.database)
+        if parser.accept_word("show"):
+            return _listed(shows.show(parser))
+        if parser.accept_word("describe") or parser.accept_word("desc"):
+            return _listed(shows.describe(parser))
+        if parser.token.text in _KNOWN:
+            raise unsupported(parser.token.text.upper())
+        raise parser.error()
+
+    def _query(self, parser: Parser, state: State) -> Rows:
+        query = parse_query(parser)
+        parser.expect_end()
+        context = Context(state.database, state.zone, VERSION)
+        compiled = QueryCompiler(context, self._store.catalog).compile(query)
+        fields = [output.type.field(output.name) for output in compiled.outputs]
+        cursor = self._store.cursor()
+        try:
+            cursor.execute(compiled.sql, context.parameters.used(compiled.sql))
+        except BaseException:
+            self._store.free(cursor)
+            raise
+        return Rows(fields, compiled.precision, (self._store, cursor))
+
+
+_KNOWN = frozenset(
+    {
+        "alter",
+        "balance",
+        "compact",
+        "explain",
+        "flush",
+        "grant",
+        "kill",
+        "merge",
+        "pause",
+        "redistribute",
+        "reset",
+        "resume",
+        "revoke",
+        "split",
+        "trim",
+        "update",
+    }
+)
+
+
+def _listed(listing: Listing) -> Rows:
+    fields = [type.field(name) for name, type in listing.columns]
+    return Rows(fields, Precision.MILLISECOND, None, listing.rows)

@@ -1,0 +1,140 @@
+"""The HTTP server: which path leads where, and how it starts and stops."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import anyio.to_thread
+from aiohttp import WSCloseCode, web
+
+from ..errors import InterfaceError
+from .access import PASSWORD, USER, Access
+from .engine import Engine
+from .rest import Rest
+from .session import Session
+
+_MAX_BODY = 64 * 1024 * 1024
+_CLOSE_SECONDS = 1.0
+_PING_SECONDS = 54.0
+
+
+class Server:
+    """A development server that speaks taosAdapter's ``/ws`` and ``/rest/sql``.
+
+    Args:
+        port: 0 takes any free one, see :attr:`port` once it runs.
+        data: File to keep the data in; without one they live in memory.
+        host: Address to listen at.
+    """
+
+    def __init__(self, port: int = 0, data: str | None = None, host: str = "127.0.0.1") -> None:
+        self._wanted_port = port
+        self._data = data
+        self._host = host
+        self._port = 0
+        self._engine: Engine | None = None
+        self._runner: web.AppRunner | None = None
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    def __repr__(self) -> str:
+        state = f"{self._host}:{self._port}" if self._runner is not None else "stopped"
+        return f"<Server {state}>"
+
+    @property
+    def port(self) -> int:
+        """The port it listens at.
+
+        Raises:
+            InterfaceError: It does not run.
+        """
+        if self._runner is None:
+            raise InterfaceError("the embedded server does not run; await start() first")
+        return self._port
+
+    @property
+    def dsn(self) -> str:
+        """What to connect to."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"ws://{USER}:{PASSWORD}@{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Open the data and listen.
+
+        Raises:
+            InterfaceError: It runs already.
+            OSError: The port is taken.
+        """
+        if self._runner is not None:
+            raise InterfaceError("the embedded server runs already")
+        self._engine = await anyio.to_thread.run_sync(Engine, self._data)
+        runner = web.AppRunner(self._app(self._engine), access_log=None, shutdown_timeout=1.0)
+        self._runner = runner
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, self._host, self._wanted_port).start()
+        except BaseException:
+            await self.stop()
+            raise
+        self._port = runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Close every connection, stop what runs, and close the data; may be called again."""
+        runner, self._runner = self._runner, None
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.interrupt()
+        if runner is not None:
+            await runner.cleanup()
+        if engine is not None:
+            await anyio.to_thread.run_sync(engine.close)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _app(self, engine: Engine) -> web.Application:
+        access = Access()
+        rest = Rest(engine, access)
+        app = web.Application(client_max_size=_MAX_BODY)
+
+        async def websocket(request: web.Request) -> web.StreamResponse:
+            socket = web.WebSocketResponse(
+                timeout=_CLOSE_SECONDS, max_msg_size=0, heartbeat=_PING_SECONDS
+            )
+            await socket.prepare(request)
+            self._sockets.add(socket)
+            try:
+                await Session(engine, access, socket).run()
+            finally:
+                self._sockets.discard(socket)
+            return socket
+
+        app.router.add_get("/ws", websocket)
+        app.router.add_post("/rest/sql", rest.sql)
+        app.router.add_post("/rest/sql/{db}", rest.sql)
+        app.router.add_get("/rest/login/{user}/{password}", rest.login)
+        app.router.add_get("/-/ping", _ping)
+        app.router.add_route("*", "/{path:.*}", _not_found)
+        app.on_shutdown.append(self._close_sockets)
+        return app
+
+    async def _close_sockets(self, _: web.Application) -> None:
+        for socket in list(self._sockets):
+            await socket.close(code=WSCloseCode.GOING_AWAY)
+
+
+async def _ping(_: web.Request) -> web.StreamResponse:
+    return web.Response()
+
+
+async def _not_found(_: web.Request) -> web.StreamResponse:
+    return web.Response(status=404, text="404 page not found")

@@ -1,0 +1,147 @@
+"""The server behind ``embedded://``: one for a file (or for memory) and event loop, shared.
+
+The first connection starts it, the last one stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+
+from ..options import Address, Options, Road
+from ..protocol.block import Block
+from ..transport.base import Deadline, ServerResult, Transport, next_req_id
+from ..transport.dial import open_session
+from .server import Server
+
+
+class _Shared:
+    """A server and the number of its users.
+
+    Attributes:
+        users: Connections that hold it, those that are being opened included.
+        ready: Serializes starting and stopping.
+    """
+
+    def __init__(self, data: str | None) -> None:
+        self.server = Server(data=data)
+        self.users = 0
+        self.running = False
+        self.ready = asyncio.Lock()
+
+
+_Key = tuple[asyncio.AbstractEventLoop, str | None]
+_servers: dict[_Key, _Shared] = {}
+_stopping: set[asyncio.Task[None]] = set()
+
+
+async def open_embedded(options: Options) -> tuple[Transport, Options]:
+    """Open a session with the shared server, starting it if need be.
+
+    A database that the options name is made if it does not exist: in a fresh server none does.
+
+    Returns:
+        The session, and the options it stands for: those of a WebSocket.
+    """
+    key = _key(options)
+    shared = _servers.setdefault(key, _Shared(key[1]))
+    shared.users += 1
+    try:
+        async with shared.ready:
+            if not shared.running:
+                await shared.server.start()
+                shared.running = True
+        target = dataclasses.replace(
+            options,
+            road=Road.WEBSOCKET,
+            addresses=(Address("127.0.0.1", shared.server.port),),
+            database=None,
+            data=None,
+        )
+        session = await open_session(target)
+    except BaseException:
+        await _release(key, shared)
+        raise
+    transport = _EmbeddedTransport(session, key, shared)
+    if options.database is not None:
+        try:
+            deadline = Deadline(options.connect_timeout)
+            name = options.database.replace("`", "")
+            for sql in (f"create database if not exists `{name}`", f"use `{name}`"):
+                await session.query(sql, next_req_id(), deadline)
+        except BaseException:
+            await transport.close(options.connect_timeout)
+            raise
+    return transport, dataclasses.replace(target, database=options.database)
+
+
+def _key(options: Options) -> _Key:
+    """Two names of one file are one server."""
+    path = None if options.data is None else os.path.realpath(options.data)
+    return asyncio.get_running_loop(), path
+
+
+async def _release(key: _Key, shared: _Shared) -> None:
+    shared.users -= 1
+    if shared.users == 0:
+        async with shared.ready:
+            if shared.users == 0 and shared.running:
+                shared.running = False
+                if _servers.get(key) is shared:
+                    del _servers[key]
+                await shared.server.stop()
+
+
+class _EmbeddedTransport:
+    """A session that holds the shared server as long as it is open."""
+
+    def __init__(self, session: Transport, key: _Key, shared: _Shared) -> None:
+        self._session = session
+        self._key = key
+        self._shared = shared
+        self._released = False
+
+    @property
+    def endpoint(self) -> str:
+        return self._session.endpoint
+
+    @property
+    def server_version(self) -> str:
+        return self._session.server_version
+
+    @property
+    def closed(self) -> bool:
+        return self._session.closed
+
+    async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
+        return await self._session.query(sql, req_id, deadline)
+
+    async def current_database(self, deadline: Deadline) -> str | None:
+        return await self._session.current_database(deadline)
+
+    def request_block(self, result: ServerResult) -> None:
+        self._session.request_block(result)
+
+    async def next_block(self, result: ServerResult, deadline: Deadline) -> Block | None:
+        return await self._session.next_block(result, deadline)
+
+    def free(self, result: ServerResult) -> None:
+        self._session.free(result)
+
+    async def close(self, timeout: float) -> None:
+        try:
+            await self._session.close(timeout)
+        finally:
+            await asyncio.shield(self._release())
+
+    def terminate(self) -> None:
+        self._session.terminate()
+        task = asyncio.get_running_loop().create_task(self._release())
+        _stopping.add(task)
+        task.add_done_callback(_stopping.discard)
+
+    async def _release(self) -> None:
+        if not self._released:
+            self._released = True
+            await _release(self._key, self._shared)
