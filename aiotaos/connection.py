@@ -68,6 +68,10 @@ class Connecting(Generic[R]):
         self._row_factory = row_factory
         self._connection: Connection[R] | None = None
 
+    def __repr__(self) -> str:
+        endpoints = ", ".join(map(self._options.endpoint, self._options.addresses))
+        return f"<Connecting to {endpoints}; await it, or enter it with async with>"
+
     def __await__(self) -> Generator[Any, None, Connection[R]]:
         return self._open().__await__()
 

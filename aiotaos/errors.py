@@ -179,6 +179,7 @@ _BY_CODE: dict[int, type[Error]] = {
     0x0112: DataError,  # out of range
     0x0115: InternalError,
     0x0118: ProgrammingError,  # invalid parameters
+    0x0127: DataError,  # invalid timestamp format
     0x0134: AuthenticationError,  # address not in the white list
     0x013D: DataError,  # decimal overflow
     0x0203: DataError,

@@ -533,3 +533,9 @@ def test_pep_249():
     assert issubclass(aiotaos.Warning, Exception)
     for name in aiotaos.__all__:
         assert hasattr(aiotaos, name)
+
+
+def test_what_is_not_awaited_says_so():
+    assert repr(aiotaos.connect("ws://root:secret@db1,db2:6042")) == (
+        "<Connecting to ws://db1:6041, ws://db2:6042; await it, or enter it with async with>"
+    )

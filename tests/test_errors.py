@@ -68,6 +68,7 @@ CODES = {
     0x0018: "OperationalError",
     0x0102: "OperationalError",
     0x0112: "DataError",
+    0x0127: "DataError",
     0x0115: "InternalError",
     0x0118: "ProgrammingError",
     0x0134: "AuthenticationError",

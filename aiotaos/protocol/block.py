@@ -89,6 +89,9 @@ class FixedColumn:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __repr__(self) -> str:
+        return f"<FixedColumn {self.type.name}, {len(self)} rows>"
+
     @property
     def nulls(self) -> Mask | None:
         """Which rows are NULL, shape (rows,); None when no row is."""
@@ -121,6 +124,9 @@ class VariableColumn:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def __repr__(self) -> str:
+        return f"<VariableColumn {self.type.name}, {len(self)} rows>"
 
     @property
     def nulls(self) -> Mask | None:

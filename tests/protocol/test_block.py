@@ -128,6 +128,8 @@ def test_block_presents_itself(example):
     assert block.precision is Precision.MICROSECOND
     assert len(block) == 2
     assert repr(block) == "<Block 2 rows x 4 columns>"
+    assert repr(block.columns[1]) == "<FixedColumn INT, 2 rows>"
+    assert repr(block.columns[2]) == "<VariableColumn VARCHAR, 2 rows>"
 
 
 def test_block_without_decoder_has_no_rows(example):
