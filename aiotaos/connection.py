@@ -335,7 +335,8 @@ class Connection(Generic[R]):
     def terminate(self) -> None:
         """Drop the connection at once, without waiting. May be called again."""
         self._closed = True
-        self._transport.terminate()
+        if not self._loop.is_closed():
+            self._transport.terminate()
 
     async def __aenter__(self) -> Connection[R]:
         return self

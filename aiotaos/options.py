@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, tzinfo
@@ -189,7 +191,11 @@ class Options:
         """
         given = {name: value for name, value in arguments.items() if value is not None}
         if dsn is None and "host" not in given and "driver" not in given:
-            dsn = os.environ.get(ENVIRONMENT_DSN) or None
+            dsn = os.environ.get(ENVIRONMENT_DSN)
+            if dsn == "":
+                raise InterfaceError(
+                    f"{ENVIRONMENT_DSN}: it is set, but empty; unset it or fill it"
+                )
         values = _read_dsn(dsn) if dsn is not None else _Parts()
         if "driver" in given:
             values.road, values.tls = _driver(given.pop("driver"))
@@ -253,7 +259,9 @@ def _read_dsn(dsn: str) -> _Parts:
 def _driver(name: str) -> tuple[Road, bool]:
     found = _DRIVERS.get(name.lower()) if isinstance(name, str) else None
     if found is None:
-        raise InterfaceError(f"driver {name!r} is unknown, expected one of {', '.join(_DRIVERS)}")
+        # What stands before a misplaced '://' may be a password.
+        shown = repr(name) if re.fullmatch(r"[\w+.-]{0,30}", str(name)) else "of the DSN"
+        raise InterfaceError(f"driver {shown} is unknown, expected one of {', '.join(_DRIVERS)}")
     return found
 
 
@@ -264,6 +272,11 @@ def _addresses(text: str, road: Road, tls: bool, port: int | None) -> tuple[Addr
     for item in text.split(","):
         host, digits = _split_port(item.strip())
         if digits is not None:
+            if not digits.isdecimal():  # not shown: without its host, a password stands here
+                raise InterfaceError(
+                    f"port of {host!r}: expected a whole number from 1 to 65535, got something "
+                    "else; user and password stand before an '@'"
+                )
             chosen = _port(f"port of {host!r}", digits)
         elif port is not None:
             chosen = port
@@ -281,32 +294,48 @@ def _split_port(item: str) -> tuple[str, str | None]:
     match = re.fullmatch(r"\[([^\[\]]*)\](?::(.*))?", item)
     if match:
         host, digits = match[1].replace("%25", "%"), match[2]  # RFC 6874
+        literal, percent, scope = host.partition("%")
         try:
-            ipaddress.IPv6Address(host.partition("%")[0])
+            ipaddress.IPv6Address(literal)
         except ValueError:
             raise InterfaceError(f"host {host!r} is not an IPv6 address") from None
+        if percent and not re.fullmatch(r"[\w.-]+", scope, re.ASCII):
+            raise InterfaceError(f"host {host!r}: expected the name of an interface behind the %")
         return host, digits
     host, colon, digits = item.partition(":")
     if ":" in digits:
         raise InterfaceError(f"host {item!r}: an IPv6 address stands in brackets, as in [::1]:6041")
     if not host and not colon:
         raise InterfaceError("host: expected host[:port][,host[:port]…], found an empty one")
-    if re.search(r"[\s/@?#\\]", host):
+    host = unquote(host)
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise InterfaceError(f"host {host!r} is not a host name") from None
+    if re.search(r"[\x00-\x20\x7f/@?#\\%:\[\]]", unicodedata.normalize("NFKC", host)):
         raise InterfaceError(
             f"host {host!r} is malformed; percent-encode special characters of user and password"
         )
-    return unquote(host) or "localhost", digits if colon else None
+    return host or "localhost", digits if colon else None
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise InterfaceError(f"{name}: expected a non-empty string, got {value!r}")
-    return value
+    return _encodable(name, value)
 
 
 def _secret(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise InterfaceError(f"{name}: expected a string, got {type(value).__name__}")
+    return _encodable(name, value)
+
+
+def _encodable(name: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InterfaceError(f"{name}: it has characters that UTF-8 cannot encode") from None
     return value
 
 
@@ -362,15 +391,12 @@ def seconds(name: str, value: object) -> float:
         InterfaceError: It is something else.
     """
     number = math.nan
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = float(value)
-    elif isinstance(value, str):
-        try:
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError, ValueError):
             number = float(value)
-        except ValueError:
-            number = math.nan
     if not number > 0:
-        raise InterfaceError(f"{name}: expected a positive number of seconds, got {value!r}")
+        shown = repr(value)[:40]
+        raise InterfaceError(f"{name}: expected a positive number of seconds, got {shown}")
     return number
 
 
@@ -451,7 +477,8 @@ def _read_parameters(given: Mapping[str, object]) -> dict[str, Any]:
         check = _PARAMETERS.get(name)
         if check is None:
             raise InterfaceError(
-                f"unknown option {name!r}, expected one of {', '.join(sorted(_PARAMETERS))}"
+                f"unknown option {name!r}, expected one of {', '.join(sorted(_PARAMETERS))}; "
+                "as keywords also driver, host, port, row_factory"
             )
         values[name] = check(name, value)
     return values

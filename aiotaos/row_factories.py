@@ -62,7 +62,8 @@ def class_row(cls: type[T]) -> RowFactory[T]:
     """Rows as objects of a dataclass, a msgspec Struct, or any class that takes keywords.
 
     Raises:
-        InterfaceError: The result has a column that the dataclass or Struct has no field for.
+        InterfaceError: The result has a column that the dataclass or Struct has no field for, or
+            lacks one for a field without a default.
     """
 
     def factory(fields: Sequence[Field]) -> RowMaker[T]:
@@ -73,6 +74,12 @@ def class_row(cls: type[T]) -> RowFactory[T]:
             raise InterfaceError(
                 f"class_row({cls.__name__}): no field for column {unknown[0]!r}; "
                 "name it with `as` in the statement, or select fewer columns"
+            )
+        missing = [name for name in _required_names(cls) if name not in names]
+        if missing:
+            raise InterfaceError(
+                f"class_row({cls.__name__}): no column for field {missing[0]!r}; "
+                "select it, or give the field a default"
             )
         return lambda values: cls(**dict(zip(names, values, strict=True)))
 
@@ -85,3 +92,16 @@ def _field_names(cls: type) -> frozenset[str] | None:
     if issubclass(cls, msgspec.Struct):
         return frozenset(cls.__struct_fields__)
     return None
+
+
+def _required_names(cls: type) -> list[str]:
+    if dataclasses.is_dataclass(cls):
+        absent = dataclasses.MISSING
+        return [
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.init and field.default is absent and field.default_factory is absent
+        ]
+    if issubclass(cls, msgspec.Struct):
+        return [field.name for field in msgspec.structs.fields(cls) if field.required]
+    return []

@@ -276,11 +276,6 @@ def test_the_environment_is_not_asked(monkeypatch, dsn, arguments):
         Options.make()
 
 
-def test_an_empty_environment_is_none(monkeypatch):
-    monkeypatch.setenv("AIOTAOS_DSN", "")
-    assert Options.make() == Options()
-
-
 def test_a_repeated_parameter_the_last_counts():
     assert Options.make("ws://h?read_timeout=1&read_timeout=2").read_timeout == 2
 
@@ -304,12 +299,18 @@ def test_spaces_around_a_dsn():
         ("://host", "driver '' is unknown, expected one of ws, wss, taosws"),
         ("mysql://host", "driver 'mysql' is unknown"),
         ("ws+x://host", r"driver 'ws\+x' is unknown"),
-        ("ws://host:", r"port of 'host': expected a whole number from 1 to 65535, got ''"),
+        ("ws://host:", r"port of 'host': expected a whole number from 1 to 65535, got something"),
         ("ws://host:0", "port of 'host': expected a whole number from 1 to 65535, got '0'"),
         ("ws://host:65536", "got '65536'"),
-        ("ws://host:-1", "got '-1'"),
-        ("ws://host:x", "got 'x'"),
+        ("ws://host:-1", "got something else"),
+        ("ws://host:x", "got something else"),
         ("ws://host:٣", "port of 'host'"),
+        ("ws://" + "a" * 70 + ".example", "is not a host name"),
+        ("ws://a..b", "is not a host name"),
+        ("ws://%23", "host '#' is malformed"),
+        ("ws://ex℀mple.com", "is malformed"),
+        ("ws://[fe80::1%25%0d%0a]", "the name of an interface"),
+        ("ws://a%00b", "is malformed"),
         ("ws://::1", r"an IPv6 address stands in brackets, as in \[::1\]:6041"),
         ("ws://[::1", r"host '\[::1'|an IPv6 address stands in brackets"),
         ("ws://[nonsense]", "host 'nonsense' is not an IPv6 address"),
@@ -435,3 +436,36 @@ def test_zones(monkeypatch):
     assert Options.make(timezone="Asia/Tokyo").tz == ZoneInfo("Asia/Tokyo")
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     assert Options.make().tz == ZoneInfo("Asia/Kolkata")
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "ws://root:S3CRET",
+        "ws:root:S3CRET@host/db?x=http://y",
+        "ws://%23?token=S3CRET",
+        "ws://root:S3/CRET@host",
+    ],
+)
+def test_a_misplaced_secret_is_not_shown(dsn):
+    with pytest.raises(InterfaceError) as raised:
+        Options.make(dsn)
+    assert "S3" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["user", "password", "database", "token", "user_app"])
+def test_text_that_utf8_cannot_encode(name):
+    with pytest.raises(InterfaceError, match=f"{name}: it has characters that UTF-8"):
+        Options.make("ws://", **{name: "x\ud800"})
+
+
+def test_a_time_out_that_is_no_float():
+    with pytest.raises(InterfaceError, match="read_timeout: expected a positive number"):
+        Options.make("ws://", read_timeout=10**400)
+
+
+def test_an_empty_environment_is_a_mistake(monkeypatch):
+    monkeypatch.setenv("AIOTAOS_DSN", "")
+    with pytest.raises(InterfaceError, match="AIOTAOS_DSN: it is set, but empty"):
+        Options.make()
+    assert Options.make(host="db").addresses == (Address("db", 6041),)

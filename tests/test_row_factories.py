@@ -175,7 +175,7 @@ async def test_a_field_without_a_column(server, named, cls):
         ],
         [[2]],
     )
-    with pytest.raises(TypeError):
+    with pytest.raises(InterfaceError, match="no column for field"):
         await named.fetch("fewer", row_factory=class_row(cls))
     await server.until(lambda: server.session.freed == ["fewer"])
     assert await named.fetchval("select 1") == 1
@@ -205,3 +205,19 @@ async def test_a_maker_that_fails(server, named):
         await named.fetch("begin", row_factory=factory)
     await server.until(lambda: "begin" in server.session.freed)
     assert await named.fetchval("select 1") == 1
+
+
+def test_class_row_needs_a_column_for_each_field_without_default():
+    @dataclass
+    class Point:
+        ts: int
+        v: int = 0
+
+    class Reading(msgspec.Struct):
+        ts: int
+        v: int = 0
+
+    fields = [Field("v", TypeCode.INT, 4)]
+    for cls in (Point, Reading):
+        with pytest.raises(InterfaceError, match="no column for field 'ts'"):
+            class_row(cls)(fields)

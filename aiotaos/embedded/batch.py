@@ -57,9 +57,9 @@ class Batch:
 
     def write(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Store the rows; one with the time of a stored row changes the columns that it names."""
-        rows = self._latest()
+        self._merge_same_times()
         table = self.table.data
-        cursor.register("batch", self._arrays(rows))
+        cursor.register("batch", self._arrays())
         try:
             low, high = min(self.values[0]), max(self.values[0])  # type: ignore[type-var]
             time = self.columns[0].stored
@@ -84,18 +84,23 @@ class Batch:
             with suppress(duckdb.Error):  # after an error the transaction takes nothing more
                 cursor.unregister("batch")
 
-    def _latest(self) -> list[int] | None:
-        """Which rows to take where several have the same time, the last of each; None for all."""
-        times = self.values[0]
-        last = {key: row for row, key in enumerate(zip(self.children, times, strict=True))}
-        return sorted(last.values()) if len(last) < len(times) else None
+    def _merge_same_times(self) -> None:
+        """Make one row of those with the same time: of each column its last value that is set."""
+        if len(self.keys()) == len(self.children):
+            return
+        merged: dict[tuple[int, object], list[object]] = {}
+        for child, *row in zip(self.children, *self.values, strict=True):
+            earlier = merged.setdefault((child, row[0]), row)
+            for place, value in enumerate(row):
+                if value is not None:
+                    earlier[place] = value
+        self.children = [child for child, _ in merged]
+        self.values = [list(column) for column in zip(*merged.values(), strict=True)]
 
-    def _arrays(self, rows: list[int] | None) -> dict[str, Array]:
+    def _arrays(self) -> dict[str, Array]:
         arrays: dict[str, Array] = {"tid": np.array(self.children, dtype="i8")}
         for column, values in zip(self.columns, self.values, strict=True):
             arrays[column.stored] = _array(column, values)
-        if rows is not None:
-            arrays = {name: array[rows] for name, array in arrays.items()}
         return arrays
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from .store import Store
 
 BLOCK_ROWS = 4096
 MAX_SQL = 1048576
+_INTERNAL_ERROR = 0x02FF
+_logger = logging.getLogger("aiotaos.embedded")
 _INSERT = re.compile(r"\s*insert\b", re.IGNORECASE)
 
 
@@ -118,7 +121,7 @@ class Engine:
         Raises:
             Fault: It is wrong, it failed, or it is beyond this server.
         """
-        if len(sql.encode()) > MAX_SQL:
+        if len(sql.encode("utf-8", "surrogatepass")) > MAX_SQL:
             raise Fault(0x0219, "SQL statement too long")
         try:
             if _INSERT.match(sql):
@@ -128,6 +131,15 @@ class Engine:
             raise _executor_fault(error) from error
         except RecursionError:
             raise unsupported("a statement of such depth") from None
+        except UnicodeError:
+            raise unsupported("text that is not UTF-8") from None
+        except (ArithmeticError, ValueError):
+            raise unsupported("a number of such size") from None
+        except Fault:
+            raise
+        except Exception as error:  # one statement's trouble must not end the others' session
+            _logger.exception("the embedded server failed at a statement")
+            raise Fault(_INTERNAL_ERROR, f"Internal error: {type(error).__name__}") from error
 
     def _insert(self, sql: str, state: State) -> Update:
         with self._store.writing() as cursor:

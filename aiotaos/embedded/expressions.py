@@ -42,8 +42,8 @@ from .sql import Context, Scope, Sql, Visible
 
 _ARITHMETIC = frozenset("+-*/%")
 _COMPARISONS = frozenset({"=", "<>", "<", ">", "<=", ">="})
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-_PLAIN_PATTERN = re.compile(r"(?:[^\\\[\]{}()*+?]|[^\\{}()]\*?|\.[*+]?)*")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_PLAIN_PATTERN = re.compile(r"[^\\{}()]*")
 WINDOW_COLUMNS = frozenset({"_wstart", "_wend", "_wduration"})
 _MAX_BIGINT = 2**63 - 1
 _MAX_UBIGINT = 2**64 - 1

@@ -9,6 +9,7 @@ from datetime import tzinfo
 
 import duckdb
 
+from . import times
 from .batch import Batch, Values
 from .catalog import Catalog, Child, Database, Table
 from .columns import TBNAME, Column
@@ -282,6 +283,9 @@ class Insert:
     ) -> None:
         """Put rows into the last batch of their table, if it is about the same columns."""
         time = columns.index(table.columns[0])
+        low, high = times.key_range(self._catalog.databases[table.database].precision)
+        if min(values[time]) < low or max(values[time]) > high:  # type: ignore[type-var,operator]
+            raise Fault(0x060B, "Timestamp data out of range")
         order = [time, *(index for index in range(len(columns)) if index != time)]
         columns = tuple(columns[index] for index in order)
         batch = next((b for b in reversed(self.batches) if b.table is table), None)

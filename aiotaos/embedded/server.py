@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 import anyio.to_thread
+import duckdb
 from aiohttp import WSCloseCode, web
 
 from ..errors import InterfaceError
@@ -62,12 +63,18 @@ class Server:
         """Open the data and listen.
 
         Raises:
-            InterfaceError: It runs already.
+            InterfaceError: It runs already, or the file cannot be opened.
             OSError: The port is taken.
         """
         if self._runner is not None:
             raise InterfaceError("the embedded server runs already")
-        self._engine = await anyio.to_thread.run_sync(Engine, self._data)
+        try:
+            self._engine = await anyio.to_thread.run_sync(Engine, self._data)
+        except (duckdb.Error, ValueError) as error:
+            raise InterfaceError(
+                f"data: {self._data!r} cannot be opened; is it a file of this server's, and not in "
+                f"use by another? {str(error).splitlines()[0]}"
+            ) from error
         runner = web.AppRunner(self._app(self._engine), access_log=None, shutdown_timeout=1.0)
         self._runner = runner
         try:

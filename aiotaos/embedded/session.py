@@ -140,7 +140,7 @@ class Session:
                 raise Fault(_UNKNOWN, f"unknown action {action}")
             reply = await handler(request.args)
         except Fault as fault:
-            reply = messages.Envelope(fault.code, fault.message)
+            reply = messages.Envelope(fault.code, _sendable(fault.message))
         if reply is not None:
             await self._send(reply, action, req_id, began)
 
@@ -166,7 +166,7 @@ class Session:
                 raise Fault(_UNKNOWN, _refused_binary(request.action, name))
             reply = await self._run(_sql_of(request))
         except Fault as fault:
-            reply = messages.Envelope(fault.code, fault.message)
+            reply = messages.Envelope(fault.code, _sendable(fault.message))
         await self._send(reply, name or "", request.req_id, began)
 
     async def _run(self, sql: str) -> messages.QueryReply:
@@ -313,6 +313,11 @@ def _parse(raw: bytes | msgspec.Raw, type: type[_Args], wrong: str) -> _Args:
         return msgspec.json.decode(raw, type=type)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise Fault(_UNKNOWN, wrong) from None
+
+
+def _sendable(text: str) -> str:
+    """A statement quoted in a message may hold what is not UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _sql_of(request: frames.Request) -> str:

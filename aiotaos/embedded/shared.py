@@ -137,7 +137,7 @@ class _EmbeddedTransport:
 
     def terminate(self) -> None:
         self._session.terminate()
-        task = asyncio.get_running_loop().create_task(self._release())
+        task = self._key[0].create_task(self._release())
         _stopping.add(task)
         task.add_done_callback(_stopping.discard)
 

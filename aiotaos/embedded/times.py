@@ -12,9 +12,13 @@ from ..types import Precision
 _TEXT = re.compile(
     r"(\d{4})-(\d{1,2})-(\d{1,2})"
     r"(?:[ T](\d{1,2}):(\d{1,2}):(\d{1,2})(?:\.(\d{1,9}))?)?"
-    r"(Z|z|[+-]\d{2}:?\d{2})?"
+    r"(Z|z|[+-](?:0\d|1[0-4]):?[0-5]\d)?",
+    re.ASCII,
 )
-_OFFSET = re.compile(r"Z|z|[+-]\d{2}:?\d{2}")
+_OFFSET = re.compile(r"Z|z|[+-]\d{2}:?\d{2}", re.ASCII)
+_KEPT_DAYS = 36_500
+_LAST_SECOND = 31_556_995_200  # TDengine's limits, source/libs/parser/src/parInsertSql.c
+_LAST_NANOSECONDS = 9_214_646_400_000_000_000
 _UNIT_NS = {
     "b": 1,
     "u": 1_000,
@@ -32,6 +36,13 @@ _SECOND_NS = 1_000_000_000
 def tick_ns(precision: Precision) -> int:
     """Nanoseconds of one tick."""
     return _SECOND_NS // precision.ticks_per_second
+
+
+def key_range(precision: Precision) -> tuple[int, int]:
+    """First and last time that a row may have: a hundred years ago, and TDengine's end of time."""
+    per_second = precision.ticks_per_second
+    last = _LAST_NANOSECONDS if precision is Precision.NANOSECOND else _LAST_SECOND * per_second
+    return now(precision) - _KEPT_DAYS * 86_400 * per_second, last
 
 
 def parse_time(text: str, zone: tzinfo, precision: Precision) -> int | None:

@@ -25,6 +25,8 @@ Row: TypeAlias = tuple[Any, ...]
 
 HEADER = struct.Struct("<iiiiIQ")  # version, total length, rows, columns, flag segment, group id
 SCHEMA = struct.Struct("<bi")  # type, bytes
+MAX_ROWS = 2**22
+"""A thousand times what TDengine puts into a block; more is a broken one."""
 VERSIONS = (1, 2)  # the same layout; 2 is what subscriptions send
 
 DTYPES: dict[TypeCode, np.dtype[Any]] = {
@@ -239,7 +241,7 @@ def parse_block(
         raise ProtocolError(f"unknown block version {version}, expected 1 or 2")
     if total != size:
         raise ProtocolError(f"inconsistent block: it announces {total} bytes and has {size}")
-    if rows < 0 or count < 1 or HEADER.size + 9 * count + 1 > size:
+    if not 0 <= rows <= MAX_ROWS or count < 1 or HEADER.size + 9 * count + 1 > size:
         raise ProtocolError(f"inconsistent block: {rows} rows and {count} columns in {size} bytes")
     if fields is not None and len(fields) != count:
         raise ProtocolError(f"block has {count} columns, the query announced {len(fields)}")

@@ -7,7 +7,7 @@ action behind it. A refusal carries the envelope alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -43,7 +43,7 @@ class VersionReply(Envelope):
 class QueryReply(Envelope):
     """Reply to a query, JSON or binary; ``id`` is the result's, 0 for updates."""
 
-    id: int = 0
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     is_update: bool = False
     affected_rows: int = 0
     fields_count: int = 0

@@ -100,6 +100,7 @@ def _no_session(
     cls = TimeoutError if not deadline.remaining or last is None else ConnectionError
     error = cls(
         f"no session with {endpoints}: {reason} ({tries} in {spent:.1f} s)",
+        endpoint=last.endpoint if last is not None and len(options.addresses) == 1 else None,
         http_status=last.http_status if last is not None else None,
     )
     error.__cause__ = last
@@ -129,7 +130,6 @@ async def _attempt(
                 address.port,
                 ssl=tls,
                 server_hostname=address.host if tls is not None else None,
-                happy_eyeballs_delay=0.25,
             )
             await session.link.open()
         await session.login(deadline)
@@ -167,8 +167,6 @@ def _translate(error: BaseException, endpoint: str, deadline: Deadline) -> Error
         return TimeoutError(f"no answer within {deadline.seconds:.3g} s", endpoint=endpoint)
     if isinstance(error, ConnectionRefusedError):
         return ConnectionError("connection refused; is taosAdapter running?", endpoint=endpoint)
-    if isinstance(error, UnicodeError):
-        return ConnectionError(f"malformed host name: {error}", endpoint=endpoint)
     if isinstance(error, OSError):
         return ConnectionError(error.strerror or str(error), endpoint=endpoint)
     return None

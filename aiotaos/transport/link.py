@@ -15,6 +15,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidMessage
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.frames import CloseCode, Frame, Opcode
+from websockets.protocol import State
 from websockets.uri import parse_uri
 
 _LINGER = 2.0  # seconds in which what is written must leave before the connection is dropped
@@ -90,14 +91,16 @@ class Link(asyncio.Protocol):
         await self._writable.wait()
 
     def send_text(self, data: bytes) -> None:
-        """Send a text message."""
-        self._core.send_text(data)
-        self._flush()
+        """Send a text message; nothing is sent when the link is about to end."""
+        if self._core.state is State.OPEN:
+            self._core.send_text(data)
+            self._flush()
 
     def send_binary(self, data: bytes) -> None:
-        """Send a binary message."""
-        self._core.send_binary(data)
-        self._flush()
+        """Send a binary message; nothing is sent when the link is about to end."""
+        if self._core.state is State.OPEN:
+            self._core.send_binary(data)
+            self._flush()
 
     async def close(self) -> None:
         """Do the closing handshake and wait for the end of the connection."""

@@ -21,7 +21,7 @@ def make_context(options: Options) -> ssl.SSLContext:
                 context.load_verify_locations(cadata=options.tls_ca)
             else:
                 context.load_verify_locations(cafile=options.tls_ca)
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:
             raise InterfaceError(
                 f"tls_ca: expected the path of a PEM file or PEM text: {error}"
             ) from error

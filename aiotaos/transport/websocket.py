@@ -244,7 +244,7 @@ class WebSocketTransport:
         if result.finished:
             return None
         try:
-            self._check_open(result.req_id, result.sql)
+            self._check_open(result.req_id, result.sql, has_run=True)
             raw = await self._fetch(result, deadline)
             if raw is None:
                 result.finished = True
@@ -505,16 +505,17 @@ class WebSocketTransport:
                 call.reply.set_exception(error(call))
                 call.reply.exception()  # whoever waits has it; nobody need wait
 
-    def _check_open(self, req_id: int, sql: str | None) -> None:
+    def _check_open(self, req_id: int, sql: str | None, *, has_run: bool = False) -> None:
         if self._closed:
             raise InterfaceError("the connection is closed", req_id=req_id, sql=sql)
         if self._lost is not None:
+            moment = "before its rows were read" if has_run else "before the call"
             raise ConnectionLost(
-                f"the connection was lost before the call: {self._lost}",
+                f"the connection was lost {moment}: {self._lost}",
                 req_id=req_id,
                 sql=sql,
                 endpoint=self._endpoint,
-                may_have_run=False,
+                may_have_run=None if has_run else False,
             ) from self._lost
 
     def _refusal(self, code: int, message: str, req_id: int, sql: str | None) -> Error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+import aiotaos
 from aiotaos.embedded.faults import Fault
 
 NASTY = ["x'); drop table data1; --", 'a"b', "a`b", "$p0", "{x}", "%s", "';", "\\", "--", "/* */"]
@@ -113,3 +116,52 @@ def test_a_very_deep_statement_does_no_harm(run):
     with pytest.raises(Fault):
         run("select " + "(" * 5000 + "1" + ")" * 5000)
     assert run("select 1") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select '\udcff'",
+        "insert into t values (1700000000009, 1, '\udcff')",
+        "select " + "1" * 5000,
+        "select * from t limit " + "9" * 5000,
+        "insert into t values (" + "9" * 5000 + ", 1, 'a')",
+        "insert into t values (now+99999999999999999999d, 1, 'a')",
+        "insert into t values (9223372036854775807, 1, 'a')",
+        "select * from t where s match '" + "a" * 40 + "('",
+    ],
+    ids=range(8),
+)
+async def test_odd_statements_fail_alone(statement):
+    """One that is too odd is refused at once, and the session goes on."""
+    async with aiotaos.connect("embedded:///odd") as conn:
+        await conn.execute("create table t (ts timestamp, a int, s varchar(9))")
+        with pytest.raises(aiotaos.DatabaseError) as raised:
+            await conn.execute(statement, timeout=10)
+        assert raised.value.code in (0x2600, 0x0216, 0x060B)
+        assert await conn.fetchval("select 1") == 1
+
+
+async def test_a_file_that_is_no_database(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, " * 1000)
+    with pytest.raises(aiotaos.InterfaceError, match=r"notes\.txt' cannot be opened"):
+        async with aiotaos.connect("embedded://", data=str(path)):
+            pass
+
+
+def test_terminate_outside_of_the_loop():
+    """It must be harmless where nothing runs any more."""
+    loop = asyncio.new_event_loop()
+    conn = loop.run_until_complete(open_one())
+    conn.terminate()
+    loop.run_until_complete(asyncio.sleep(0))
+    while pending := asyncio.all_tasks(loop):
+        loop.run_until_complete(asyncio.gather(*pending))
+    loop.close()
+    conn.terminate()
+    assert conn.closed
+
+
+async def open_one():
+    return await aiotaos.connect("embedded://")

@@ -276,7 +276,7 @@ def test_trailing_bytes_are_refused(example):
         ("i", 8, 1, "inconsistent block: 1 rows of TIMESTAMP"),
         ("i", 8, 3, "inconsistent block: 3 rows of TIMESTAMP"),
         ("i", 8, 9, "inconsistent block: 9 rows"),
-        ("i", 8, 2**31 - 1, "truncated block"),
+        ("i", 8, 2**31 - 1, "inconsistent block"),
         ("i", 12, 0, "0 columns"),
         ("i", 12, -4, "-4 columns"),
         ("i", 12, 2**31 - 1, "2147483647 columns"),
@@ -399,3 +399,14 @@ def test_every_byte_of_the_example_changed(example):
             changed = bytearray(example)
             changed[position] = value
             check_decoding(bytes(changed))
+
+
+def test_more_rows_than_a_block_can_have():
+    """A column of type NULL has room for any number of them in a few bytes."""
+    rows = 2**22 + 1
+    bitmap = bytes((rows + 7) // 8)
+    total = 28 + 9 + len(bitmap) + 1
+    head = struct.pack("<iiiiIQ", 1, total, rows, 1, 0x80000000, 0)
+    raw = head + struct.pack("<bii", 0, 0, 0) + bitmap + b"\0"
+    with pytest.raises(ProtocolError, match=f"{rows} rows"):
+        parse_block(raw)

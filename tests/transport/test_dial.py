@@ -253,18 +253,11 @@ async def test_nobody_listens(dead_port, clean):
     assert isinstance(error.__cause__.__cause__, ConnectionRefusedError)
 
 
-@pytest.mark.parametrize(
-    ("host", "told"),
-    [
-        ("no-such-host.invalid", ""),
-        ("a" * 70 + ".example", "malformed host name"),
-        ("a..b", "malformed host name"),
-    ],
-)
-async def test_a_name_that_cannot_be_resolved(clean, host, told):
+async def test_a_name_that_cannot_be_resolved(clean):
+    host = "no-such-host.invalid"
     error = await refused(host=host, conn_retries=0)
     assert type(error) is aiotaos.ConnectionError
-    assert error.message.startswith(f"no session with ws://{host}:6041: {told}")
+    assert error.message.startswith(f"no session with ws://{host}:6041: ")
     assert error.__cause__.endpoint == f"ws://{host}:6041"
 
 
