@@ -15,6 +15,7 @@ from .columns import Column
 from .faults import Fault
 
 _SETTINGS = {
+    "threads": "1",  # ties and sums come out alike each time
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
