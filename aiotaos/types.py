@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 class TypeCode(IntEnum):
@@ -92,6 +92,51 @@ class Field:
         if self.type in DECIMALS:
             return f"{name}({self.precision},{self.scale})"
         return name
+
+
+class FieldKind(StrEnum):
+    """What a parameter of a prepared INSERT is bound to."""
+
+    COLUMN = "column"
+    TAG = "tag"
+    TBNAME = "tbname"
+
+
+@dataclass(frozen=True, slots=True)
+class StatementField:
+    """One parameter of a prepared INSERT, in the order of the ``?``.
+
+    Attributes:
+        name: Name of the column or tag; ``tbname`` for the table's name.
+        kind: Column, tag or table name.
+        type: Type code.
+        length: As :attr:`Field.length`.
+        precision: Unit of a TIMESTAMP; decimal digits of a DECIMAL; 0 otherwise.
+        scale: Digits behind the point of a DECIMAL, 0 otherwise.
+    """
+
+    name: str
+    kind: FieldKind
+    type: TypeCode
+    length: int
+    precision: int = 0
+    scale: int = 0
+
+    @property
+    def type_name(self) -> str:
+        """The type as SQL writes it."""
+        return Field(self.name, self.type, self.length, self.precision, self.scale).type_name
+
+
+class SchemalessProtocol(IntEnum):
+    """Text formats of schemaless writing."""
+
+    LINE = 1
+    """InfluxDB's line protocol."""
+    TELNET = 2
+    """OpenTSDB's telnet lines, without ``put``."""
+    JSON = 3
+    """OpenTSDB's JSON."""
 
 
 DECIMALS = frozenset({TypeCode.DECIMAL, TypeCode.DECIMAL64})

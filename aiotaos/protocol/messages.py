@@ -112,6 +112,72 @@ class NumFieldsReply(Envelope):
     num_fields: int = 0
 
 
+class StatementReply(Envelope):
+    """Reply to the steps of a prepared statement that tell nothing but its id."""
+
+    stmt_id: int = 0
+
+
+class ParameterInfo(msgspec.Struct):
+    """One parameter of a prepared INSERT.
+
+    Attributes:
+        field_type: Type code.
+        bytes: Size in the schema: with the length prefix, NCHAR as 4 bytes a character.
+        bind_type: 1 column, 2 tag, 4 table name; stmt v1 leaves it out.
+    """
+
+    name: str = ""
+    field_type: int = 0
+    precision: int = 0
+    scale: int = 0
+    bytes: int = 0
+    bind_type: int = 0
+
+
+class PrepareReply(StatementReply):
+    """Reply to ``prepare`` and ``stmt2_prepare``; ``fields`` only for a stmt2 INSERT.
+
+    ``is_insert`` is None where an older adapter does not tell.
+    """
+
+    is_insert: bool | None = None
+    fields: list[ParameterInfo] | None = None
+    fields_count: int = 0
+
+
+class ParametersReply(StatementReply):
+    """Reply to ``get_tag_fields`` and ``get_col_fields`` of stmt v1."""
+
+    fields: list[ParameterInfo] | None = None
+
+
+class ParameterCountReply(StatementReply):
+    """Reply to ``stmt_num_params``."""
+
+    num_params: int = 0
+
+
+class ExecReply(StatementReply):
+    """Reply to ``exec`` and ``stmt2_exec``: rows written by this execution."""
+
+    affected: int = 0
+
+
+class StatementResultReply(QueryReply):
+    """Reply to ``stmt2_result``, which names the result ``id``, and ``use_result``."""
+
+    stmt_id: int = 0
+    result_id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+
+
+class InsertReply(Envelope):
+    """Reply to a schemaless ``insert``."""
+
+    affected_rows: int = 0
+    total_rows: int = 0
+
+
 class Request(msgspec.Struct):
     """A JSON request as the server reads it."""
 
@@ -162,6 +228,49 @@ class ReqIdArgs(msgspec.Struct):
     req_id: int = 0
 
 
+class Stmt2InitArgs(msgspec.Struct):
+    """Arguments of ``stmt2_init``; both flags set mean one bind per table and execution."""
+
+    req_id: int = 0
+    single_stb_insert: bool = False
+    single_table_bind_once: bool = False
+
+
+class StatementArgs(msgspec.Struct):
+    """Arguments of the steps of a statement that need nothing but its id."""
+
+    req_id: int = 0
+    stmt_id: int = 0
+
+
+class PrepareArgs(msgspec.Struct, omit_defaults=True):
+    """Arguments of ``prepare`` and ``stmt2_prepare``; only the latter knows ``get_fields``."""
+
+    req_id: int = 0
+    stmt_id: int = 0
+    sql: str = ""
+    get_fields: bool = False
+
+
+class TableNameArgs(msgspec.Struct):
+    """Arguments of ``set_table_name``."""
+
+    req_id: int = 0
+    stmt_id: int = 0
+    name: str = ""
+
+
+class InsertArgs(msgspec.Struct):
+    """Arguments of a schemaless ``insert``."""
+
+    req_id: int = 0
+    protocol: int = 0
+    precision: str = ""
+    ttl: int = 0
+    data: str = ""
+    table_name_key: str | None = None
+
+
 class ConnectionOption(msgspec.Struct):
     """One option of ``options_connection``; a ``value`` of None resets it."""
 
@@ -176,7 +285,19 @@ class OptionsArgs(msgspec.Struct):
     options: list[ConnectionOption] = []
 
 
-Arguments: TypeAlias = ConnArgs | SqlArgs | ResultArgs | ResultIdArgs | ReqIdArgs | OptionsArgs
+Arguments: TypeAlias = (
+    ConnArgs
+    | SqlArgs
+    | ResultArgs
+    | ResultIdArgs
+    | ReqIdArgs
+    | OptionsArgs
+    | Stmt2InitArgs
+    | StatementArgs
+    | PrepareArgs
+    | TableNameArgs
+    | InsertArgs
+)
 _Reply = TypeVar("_Reply", bound=Envelope)
 _encoder = msgspec.json.Encoder()
 
