@@ -100,7 +100,15 @@ class DatabaseError(Error):
 
 
 class DataError(DatabaseError):
-    """A value that does not fit: out of range, too long, of a wrong type."""
+    """A value that does not fit: out of range, too long, of a wrong type.
+
+    Attributes:
+        column: Name of the column, where this side found the value.
+        row: Index of the row in what was given, where this side found the value.
+    """
+
+    column: str | None = None
+    row: int | None = None
 
 
 class OperationalError(DatabaseError):

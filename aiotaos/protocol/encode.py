@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import struct
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -13,38 +12,32 @@ import numpy.typing as npt
 from ..errors import DataError
 from ..types import DECIMALS, Field, TypeCode
 from .block import DTYPES, HEADER, PREFIXES, SCHEMA
+from .columns import (
+    Bytes,
+    Column,
+    Described,
+    Fixed,
+    Lengths,
+    Values,
+    Variable,
+    bad_value,
+    characters,
+    make_column,
+)
 
-ColumnValues: TypeAlias = Sequence[object] | npt.NDArray[Any]
+Starts: TypeAlias = npt.NDArray[np.int64]
 
 _FLAG_SCHEMA_PRESENT = 0x80000000
 _JSON_BYTES = 16384
-_EXACT = decimal.Context(
-    prec=80,
-    Emin=-999_999,
-    Emax=999_999,
-    traps=[decimal.InvalidOperation, decimal.Inexact],
-)
-_INTEGERS = (int, np.integer, np.bool_)
-_NUMBERS: dict[str, tuple[type, ...]] = {
-    "u": _INTEGERS,
-    "i": _INTEGERS,
-    "f": (*_INTEGERS, float, np.floating, decimal.Decimal),
-}
-"""What a column of each kind of dtype takes; numpy alone would cut 1.5 and read "12"."""
-_ARRAYS = {"u": "bui", "i": "bui", "f": "buif"}
 
 
-def encode_block(
-    fields: Sequence[Field], columns: Sequence[ColumnValues], *, version: int = 1
-) -> bytes:
+def encode_block(fields: Sequence[Field], columns: Sequence[Values], *, version: int = 1) -> bytes:
     """Make a raw block of columns.
 
     Args:
         fields: The columns: type, declared length, and precision and scale of DECIMALs.
-        columns: For each field its values, all of one length: None for NULL, ``bool``, ``int``,
-            ``float``, ``int`` ticks for TIMESTAMP, ``str`` for VARCHAR, NCHAR and JSON, ``bytes``
-            for VARBINARY, GEOMETRY and BLOB, ``Decimal``; or a numpy array of such values,
-            masked where NULL.
+        columns: For each field its values, all of one length, as
+            :func:`~aiotaos.protocol.columns.make_column` takes them; TIMESTAMPs are ticks.
         version: 1 as in query results, 2 as in subscriptions.
 
     Raises:
@@ -62,13 +55,72 @@ def encode_block(
             raise DataError(
                 f"column {field.name!r} has {len(values)} values, the first column has {rows}"
             )
-        head, data = _variable(field, values) if field.type in PREFIXES else _fixed(field, values)
+        column = make_column(field, values)
+        _check_prefix(field, column, values)
+        head, data = encode_column(field, column)
         schema += SCHEMA.pack(field.type, _schema_bytes(field))
         lengths.append(len(data))
         bodies += (head, data)
     total = HEADER.size + 9 * len(fields) + sum(map(len, bodies)) + 1
     header = HEADER.pack(version, total, rows, len(fields), _FLAG_SCHEMA_PRESENT, 0)
     return b"".join((header, schema, struct.pack(f"<{len(lengths)}i", *lengths), *bodies, b"\0"))
+
+
+def encode_column(field: Described, column: Column) -> tuple[bytes, bytes]:
+    """The two parts of a column in a block: NULL bitmap or offsets, and the data.
+
+    Args:
+        field: What the column holds.
+        column: Its values.
+    """
+    if isinstance(column, Fixed):
+        nulls = np.zeros(len(column), np.bool_) if column.nulls is None else column.nulls
+        return np.packbits(nulls).tobytes(), column.values.tobytes()
+    prefix = PREFIXES[field.type]
+    data, lengths = column.data, column.lengths
+    if field.type is TypeCode.NCHAR:
+        data, lengths = _utf32(column)
+    present = lengths if column.nulls is None else lengths[~column.nulls]
+    offsets, body = _with_prefixes(data, present, prefix)
+    if column.nulls is not None:
+        spread = np.full(len(column), -1, "<i4")
+        spread[~column.nulls] = offsets
+        offsets = spread
+    return offsets.astype("<i4").tobytes(), body.tobytes()
+
+
+def _check_prefix(field: Field, column: Column, values: Values) -> None:
+    """Check that the length prefix can tell every value's length."""
+    if not isinstance(column, Variable) or not len(column):
+        return
+    lengths = column.lengths
+    if field.type is TypeCode.NCHAR:
+        lengths = characters(column) * 4
+    if int(lengths.max()) > np.iinfo(PREFIXES[field.type]).max:
+        row = int(np.argmax(lengths))
+        raise bad_value(field, row, values[row], f"is not a value of {field.type_name}")
+
+
+def _with_prefixes(data: Bytes, lengths: Lengths, prefix: np.dtype[Any]) -> tuple[Starts, Bytes]:
+    """Put its length before each value; the starts of the prefixes and the bytes."""
+    size = prefix.itemsize
+    sizes = lengths.astype(np.int64) + size
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    body = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
+    is_prefix = np.zeros(len(body), np.bool_)
+    places = starts[:, None] + np.arange(size)
+    body[places] = lengths.astype(prefix).view(np.uint8).reshape(len(lengths), size)
+    is_prefix[places] = True
+    body[~is_prefix] = data
+    return starts, body
+
+
+def _utf32(column: Variable) -> tuple[Bytes, Lengths]:
+    """NCHAR as blocks hold it: four bytes a character."""
+    text = column.data.tobytes().decode("utf-8", "surrogatepass")
+    data = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint8)
+    return data, characters(column) * 4
 
 
 def _schema_bytes(field: Field) -> int:
@@ -82,135 +134,3 @@ def _schema_bytes(field: Field) -> int:
     if field.type in PREFIXES:
         return field.length + PREFIXES[field.type].itemsize
     return DTYPES[field.type].itemsize
-
-
-def _fixed(field: Field, values: ColumnValues) -> tuple[bytes, bytes]:
-    dtype = DTYPES[field.type]
-    if isinstance(values, np.ndarray):
-        if field.type not in DECIMALS and values.dtype.kind in _ARRAYS.get(dtype.kind, ""):
-            return _cast(field, values, dtype)
-        return _listed(field, values.tolist(), dtype)
-    return _listed(field, values, dtype)
-
-
-def _listed(field: Field, values: Sequence[object], dtype: np.dtype[Any]) -> tuple[bytes, bytes]:
-    mask = np.fromiter((value is None for value in values), np.bool_, len(values))
-    bitmap = np.packbits(mask).tobytes()
-    if field.type is TypeCode.NULL:
-        if not mask.all():
-            row = int(np.argmin(mask))
-            raise _error(field, row, values[row])
-        return bitmap, b""
-    if field.type in DECIMALS:
-        return bitmap, _unscaled(field, values)
-    allowed = _NUMBERS[dtype.kind]
-
-    def convert(values: Sequence[object]) -> npt.NDArray[Any]:
-        if not all(issubclass(kind, allowed) for kind in set(map(type, values))):
-            raise TypeError
-        with np.errstate(over="raise"):
-            return np.array(values, dtype)
-
-    try:
-        array = convert([0 if value is None else value for value in values])
-    except (ArithmeticError, TypeError, ValueError):
-        raise _culprit(field, values, lambda value: convert([value])) from None
-    return bitmap, array.tobytes()
-
-
-def _cast(field: Field, values: npt.NDArray[Any], dtype: np.dtype[Any]) -> tuple[bytes, bytes]:
-    if values.ndim != 1:
-        raise DataError(f"column {field.name!r} is an array of {values.ndim} dimensions")
-    mask = np.ma.getmaskarray(values)
-    data = np.ma.getdata(values)
-    if data.dtype.kind == "b":
-        data = data.view(np.uint8)
-    with np.errstate(over="ignore"):
-        array = data.astype(dtype, copy=False)
-    if dtype.kind == "f":
-        wrong = np.isinf(array) & np.isfinite(data)
-    else:
-        bounds = np.iinfo(dtype)
-        wrong = (data < bounds.min) | (data > bounds.max)
-    wrong &= ~mask
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise _error(field, row, data[row].item())
-    return np.packbits(mask).tobytes(), array.tobytes()
-
-
-def _unscaled(field: Field, values: Sequence[object]) -> bytes:
-    size = DTYPES[field.type].itemsize
-    limit = 10 ** (field.precision or 38)
-
-    def encode(value: object) -> bytes:
-        if value is None:
-            return bytes(size)
-        if not isinstance(value, (decimal.Decimal, int)):
-            raise TypeError
-        scaled = _EXACT.scaleb(decimal.Decimal(value), field.scale)
-        if not scaled.is_finite() or scaled != scaled.to_integral_value():
-            raise ValueError
-        if not -limit < scaled < limit:
-            raise OverflowError
-        return int(scaled).to_bytes(size, "little", signed=True)
-
-    try:
-        return b"".join(map(encode, values))
-    except (ArithmeticError, TypeError, ValueError):
-        raise _culprit(field, values, encode) from None
-
-
-def _variable(field: Field, values: ColumnValues) -> tuple[bytes, bytes]:
-    prefix = struct.Struct("<I" if PREFIXES[field.type].itemsize == 4 else "<H")
-    encoding = "utf-32-le" if field.type is TypeCode.NCHAR else "utf-8"
-    errors = "surrogatepass" if field.type is TypeCode.NCHAR else "surrogateescape"
-
-    def encode(value: object) -> bytes:
-        if isinstance(value, str):
-            raw = value.encode(encoding, errors)
-        elif isinstance(value, (bytes, bytearray, memoryview)) and encoding == "utf-8":
-            raw = bytes(value)
-        else:
-            raise TypeError
-        return prefix.pack(len(raw)) + raw
-
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
-    offsets = np.full(len(values), -1, "<i4")
-    pieces: list[bytes] = []
-    position = 0
-    for row, value in enumerate(values):
-        if value is None:
-            continue
-        try:
-            piece = encode(value)
-        except (TypeError, ValueError, struct.error):
-            raise _error(field, row, value) from None
-        offsets[row] = position
-        position += len(piece)
-        pieces.append(piece)
-    return offsets.tobytes(), b"".join(pieces)
-
-
-def _culprit(field: Field, values: Sequence[object], encode: Any) -> DataError:
-    """Find the first value that cannot be encoded."""
-    for row, value in enumerate(values):
-        if value is None:
-            continue
-        try:
-            encode(value)
-        except (ArithmeticError, TypeError, ValueError):
-            return _error(field, row, value)
-    return DataError(f"column {field.name!r} cannot be encoded as {field.type_name}")
-
-
-def _error(field: Field, row: int, value: object) -> DataError:
-    try:
-        shown = repr(value)
-    except ValueError:  # an int of thousands of digits
-        shown = f"<{type(value).__name__}>"
-    shown = shown if len(shown) <= 60 else shown[:59] + "…"
-    return DataError(
-        f"column {field.name!r}, row {row}: {shown} is not a value of {field.type_name}"
-    )

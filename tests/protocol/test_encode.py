@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 import struct
 import sys
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import numpy as np
@@ -162,7 +161,7 @@ def test_no_rows():
 # numpy
 
 
-@pytest.mark.parametrize("type", INTEGERS)
+@pytest.mark.parametrize("type", [type for type in INTEGERS if type is not T.TIMESTAMP])
 @pytest.mark.parametrize("dtype", ["i1", "u1", "<i2", ">i2", "<i8", "<u8", "?"])
 def test_integer_arrays(type, dtype):
     code, *_ = INTEGERS[type]
@@ -215,8 +214,8 @@ WRONG = [
     (T.INT, (), [1]),
     (T.INT, (), [1, 2]),
     (T.BIGINT, (), 10**40),
-    (T.TIMESTAMP, (), datetime(2024, 3, 1, tzinfo=UTC)),
-    (T.TIMESTAMP, (), np.datetime64(5, "ms")),
+    (T.TIMESTAMP, (), True),
+    (T.TIMESTAMP, (), np.datetime64("NaT", "s")),
     (T.BOOL, (), "true"),
     (T.BOOL, (), 0.5),
     (T.BOOL, (), 256),
@@ -231,7 +230,7 @@ WRONG = [
     (T.VARCHAR, (), "\ud800"),
     (T.NCHAR, (), "x" * 16384),
     (T.NCHAR, (), b"abcd"),
-    (T.JSON, (), {"a": 1}),
+    (T.JSON, (), 1),
     (T.VARBINARY, (), bytes(65536)),
     (T.VARBINARY, (), 5),
     (T.GEOMETRY, (), object()),
@@ -247,7 +246,8 @@ WRONG = [
     (T.DECIMAL, (16, 20, 4), Decimal("1E+999999")),
     (T.DECIMAL, (16, 20, 4), Decimal("1E-999999")),
     (T.DECIMAL, (16, 20, 4), 1.5),
-    (T.DECIMAL, (16, 20, 4), "1.5"),
+    (T.DECIMAL, (16, 20, 4), "one"),
+    (T.DECIMAL, (16, 20, 4), True),
     (T.DECIMAL64, (8, 10, 2), Decimal("123456789.00")),
     (T.DECIMAL64, (8, 0, 0), 2**63),
 ]
@@ -264,9 +264,10 @@ def test_wrong_values_are_named(type, sizes, value):
     good = None
     with pytest.raises(DataError) as caught:
         encode_block([field(T.INT), target], [[1, 2, 3, 4], [good, good, value, value]])
-    assert str(caught.value) == (
-        f"column 'c', row 2: {shown(value)} is not a value of {target.type_name}"
-    )
+    expected = f"column 'c', row 2: {shown(value)} is not a value of {target.type_name}"
+    message = str(caught.value)
+    assert message == expected or message.startswith(f"{expected}: expected ")
+    assert (caught.value.column, caught.value.row) == ("c", 2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,288 @@
+"""Columns to bind messages: what stmt2 (binary action 9) and stmt v1 (actions 1 and 2) send.
+
+Layouts after taosAdapter's ``driver/wrapper/stmt2binary.go`` and ``controller/ws/stmt``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+import numpy as np
+
+from ..errors import DataError, NotSupportedError, StatementError
+from ..types import DECIMALS, FieldKind, StatementField, TypeCode
+from .block import DTYPES, HEADER, PREFIXES, SCHEMA
+from .columns import Column, Fixed, Values, Variable, check_lengths, make_column
+from .encode import encode_column
+from .frames import Action
+
+MAX_TABLE_ROWS = 32767
+"""Rows of one table in one bind; TDengine's C client takes no more."""
+
+_REQUEST = struct.Struct("<QQQ")  # req_id, stmt_id, action
+_VERSION = struct.Struct("<Hi")  # version 1, column index: -1 for all of them
+_PAYLOAD = struct.Struct("<7I")  # length, tables, tags, columns, offsets of the three sections
+_BLOCK = struct.Struct("<Iii")  # length, type, number of values
+_LENGTH = struct.Struct("<i")
+_NO_FLAGS = 0
+_MAX_NAME = 270
+_NOT_IN_V1 = frozenset({*DECIMALS, TypeCode.BLOB, TypeCode.MEDIUMBLOB})
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Rows for one bind: of one table, or of several.
+
+    Attributes:
+        names: Name of each table; None where the statement names its table.
+        tag_fields: The tags.
+        tags: For each tag its column, one value for each table.
+        fields: The columns; the parameters of a query.
+        columns: For each column its values, those of the first table first.
+        ends: Index behind the last row of each table.
+    """
+
+    names: Sequence[str] | None
+    tag_fields: Sequence[StatementField]
+    tags: Sequence[Column]
+    fields: Sequence[StatementField]
+    columns: Sequence[Column]
+    ends: Sequence[int]
+
+
+def bind_column(field: StatementField, values: Values) -> Column:
+    """A column for binding, checked against what its field takes.
+
+    Raises:
+        DataError: A value does not fit; the message names column, row and value.
+    """
+    column = make_column(field, values)
+    check_lengths(field, column, values)
+    return column
+
+
+def check_name(name: object) -> str:
+    """Check the name of a table.
+
+    Raises:
+        StatementError: It cannot be one.
+    """
+    if not isinstance(name, str):
+        raise StatementError(f"table name: expected a string, got {name!r}")
+    if not name or "\0" in name or len(name.encode("utf-8", "surrogatepass")) > _MAX_NAME:
+        shown = name if len(name) <= 60 else name[:59] + "…"
+        raise StatementError(f"table name: expected 1 to {_MAX_NAME} bytes, got {shown!r}")
+    return name
+
+
+def query_parameters(values: Sequence[object]) -> Binding:
+    """The parameters of a query, typed by their values.
+
+    A ``datetime`` goes as text with its offset, which the server reads in any precision.
+
+    Args:
+        values: None, ``bool``, ``int``, ``float``, ``str``, ``bytes``, aware ``datetime``,
+            ``Decimal``, and numpy's scalars.
+
+    Raises:
+        StatementError: A value is of another type.
+        DataError: A value cannot be sent.
+    """
+    fields = []
+    columns = []
+    for index, given in enumerate(values):
+        value = given.item() if isinstance(given, np.generic) else given
+        if isinstance(given, np.datetime64):
+            value = f"{given.astype('datetime64[ns]')}Z"
+        field = _parameter_field(f"parameter {index + 1}", value)
+        if isinstance(value, datetime):
+            value = value.isoformat()
+        elif isinstance(value, Decimal):
+            value = str(value)
+        fields.append(field)
+        columns.append(make_column(field, [value]))
+    return Binding(None, (), (), fields, columns, (1,))
+
+
+def _parameter_field(name: str, value: object) -> StatementField:
+    type = next((type for kinds, type in _PARAMETER_TYPES if isinstance(value, kinds)), None)
+    if type is None:
+        raise StatementError(
+            f"{name}: {value!r} cannot be bound; expected None, bool, int, float, str, bytes, "
+            "an aware datetime or Decimal"
+        )
+    if isinstance(value, datetime) and value.utcoffset() is None:
+        raise DataError(f"{name}: {value!r} has no time zone: expected an aware datetime")
+    if type is TypeCode.BIGINT and isinstance(value, int) and value >= 2**63:
+        type = TypeCode.UBIGINT
+    return StatementField(name, FieldKind.COLUMN, type, 0)
+
+
+# The order matters: a bool is an int.
+_PARAMETER_TYPES: tuple[tuple[tuple[type, ...], TypeCode], ...] = (
+    ((bool,), TypeCode.BOOL),
+    ((int, type(None)), TypeCode.BIGINT),
+    ((float,), TypeCode.DOUBLE),
+    ((str, datetime, Decimal), TypeCode.VARCHAR),
+    ((bytes, bytearray, memoryview), TypeCode.VARBINARY),
+)
+
+
+# stmt2.
+
+
+def stmt2_bind_request(req_id: int, stmt_id: int, binding: Binding) -> bytes:
+    """The frame of a ``stmt2_bind`` (action 9) with all of a binding's rows."""
+    names, tags, columns = _names(binding), _tags(binding), _columns(binding)
+    first = _PAYLOAD.size
+    offsets = [
+        first if names else 0,
+        first + len(names) if tags else 0,
+        first + len(names) + len(tags) if columns else 0,
+    ]
+    total = first + len(names) + len(tags) + len(columns)
+    head = _PAYLOAD.pack(
+        total, len(binding.ends), len(binding.tags), len(binding.columns), *offsets
+    )
+    return b"".join(
+        (
+            _REQUEST.pack(req_id, stmt_id, Action.STMT2_BIND),
+            _VERSION.pack(1, -1),
+            head,
+            names,
+            tags,
+            columns,
+        )
+    )
+
+
+def _names(binding: Binding) -> bytes:
+    if binding.names is None:
+        return b""
+    names = [name.encode() + b"\0" for name in binding.names]
+    return struct.pack(f"<{len(names)}H", *map(len, names)) + b"".join(names)
+
+
+def _tags(binding: Binding) -> bytes:
+    ends = range(1, len(binding.ends) + 1)
+    return _section(
+        [
+            _blocks(field.type, column, ends)
+            for field, column in zip(binding.tag_fields, binding.tags, strict=True)
+        ]
+    )
+
+
+def _columns(binding: Binding) -> bytes:
+    return _section(
+        [
+            _blocks(field.type, column, binding.ends)
+            for field, column in zip(binding.fields, binding.columns, strict=True)
+        ]
+    )
+
+
+def _section(columns: Sequence[Sequence[bytes]]) -> bytes:
+    """The blocks of each table one after the other, behind their lengths."""
+    if not columns:
+        return b""
+    tables = [b"".join(blocks) for blocks in zip(*columns, strict=True)]
+    return struct.pack(f"<{len(tables)}I", *map(len, tables)) + b"".join(tables)
+
+
+def _blocks(type: TypeCode, column: Column, ends: Sequence[int]) -> list[bytes]:
+    """A column's bind block for each table."""
+    if isinstance(column, Fixed):
+        return _fixed_blocks(type, column, ends)
+    return _variable_blocks(type, column, ends)
+
+
+def _fixed_blocks(type: TypeCode, column: Fixed, ends: Sequence[int]) -> list[bytes]:
+    width = column.values.dtype.itemsize
+    data = memoryview(column.values.tobytes())
+    nulls = bytes(len(column)) if column.nulls is None else column.nulls.tobytes()
+    blocks = []
+    start = 0
+    for end in ends:
+        rows = end - start
+        is_null = nulls[start:end]
+        values = data[start * width : end * width] if b"\0" in is_null else b""
+        head = _BLOCK.pack(17 + rows + len(values), type, rows)
+        blocks.append(b"".join((head, is_null, b"\0", _LENGTH.pack(len(values)), values)))
+        start = end
+    return blocks
+
+
+def _variable_blocks(type: TypeCode, column: Variable, ends: Sequence[int]) -> list[bytes]:
+    data = memoryview(column.data.tobytes())
+    lengths = memoryview(column.lengths.astype("<i4").tobytes())
+    nulls = bytes(len(column)) if column.nulls is None else column.nulls.tobytes()
+    begins = np.zeros(len(column) + 1, np.int64)
+    np.cumsum(column.lengths, out=begins[1:])
+    limits = begins[np.asarray(ends)].tolist()
+    blocks = []
+    start = first = 0
+    for end, last in zip(ends, limits, strict=True):
+        rows, size = end - start, last - first
+        head = _BLOCK.pack(17 + 5 * rows + size, type, rows)
+        parts = (
+            head,
+            nulls[start:end],
+            b"\1",
+            lengths[4 * start : 4 * end],
+            _LENGTH.pack(size),
+            data[first:last],
+        )
+        blocks.append(b"".join(parts))
+        start, first = end, last
+    return blocks
+
+
+# stmt v1.
+
+
+def set_tags_request(req_id: int, stmt_id: int, binding: Binding, table: int) -> bytes:
+    """The frame of a ``set_tags`` (action 1) for one table of a binding.
+
+    Raises:
+        NotSupportedError: stmt v1 does not know the type of a tag.
+    """
+    rows = slice(table, table + 1)
+    block = _block(binding.tag_fields, binding.tags, rows)
+    return _REQUEST.pack(req_id, stmt_id, Action.SET_TAGS) + block
+
+
+def bind_request(req_id: int, stmt_id: int, binding: Binding, table: int) -> bytes:
+    """The frame of a ``bind`` (action 2) for one table of a binding.
+
+    Raises:
+        NotSupportedError: stmt v1 does not know the type of a column.
+    """
+    start = binding.ends[table - 1] if table else 0
+    block = _block(binding.fields, binding.columns, slice(start, binding.ends[table]))
+    return _REQUEST.pack(req_id, stmt_id, Action.BIND) + block
+
+
+def _block(fields: Sequence[StatementField], columns: Sequence[Column], rows: slice) -> bytes:
+    """A block as clients write it: no flags, no lengths in the schema, no trailing byte."""
+    schema = bytearray()
+    lengths: list[int] = []
+    bodies: list[bytes] = []
+    for field, column in zip(fields, columns, strict=True):
+        if field.type in _NOT_IN_V1:
+            raise NotSupportedError(
+                f"column {field.name!r}: this server's prepared statements do not know "
+                f"{field.type_name}"
+            )
+        width = 0 if field.type in PREFIXES else DTYPES[field.type].itemsize
+        head, data = encode_column(field, column.cut(rows))
+        schema += SCHEMA.pack(field.type, width)
+        lengths.append(len(data))
+        bodies += (head, data)
+    total = HEADER.size + 9 * len(fields) + sum(map(len, bodies))
+    header = HEADER.pack(1, total, rows.stop - rows.start, len(fields), _NO_FLAGS, 0)
+    return b"".join((header, schema, struct.pack(f"<{len(lengths)}i", *lengths), *bodies))

@@ -1,0 +1,552 @@
+"""Values to typed columns, checked: the first half of all encoding.
+
+A column is made once from whatever holds its values and is then only cut and reordered with array
+operations, so that writing costs no Python call per value where the source is an array.
+"""
+
+from __future__ import annotations
+
+import array
+import decimal
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import repeat
+from operator import attrgetter, is_
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from ..types import DECIMALS, Precision, TypeCode
+from .block import DTYPES, PREFIXES, Mask
+
+Values: TypeAlias = Sequence[object] | npt.NDArray[Any]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Lengths: TypeAlias = npt.NDArray[np.int32]
+Order: TypeAlias = npt.NDArray[np.intp]
+
+
+class Described(Protocol):
+    """What a column is to hold: a :class:`~aiotaos.types.Field` or ``StatementField``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def type(self) -> TypeCode: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def precision(self) -> int: ...
+    @property
+    def scale(self) -> int: ...
+    @property
+    def type_name(self) -> str: ...
+
+
+class Fixed:
+    """Values of fixed width.
+
+    Attributes:
+        values: Array of shape (rows,) of the type's dtype; 0 where NULL.
+        nulls: Which rows are NULL, shape (rows,); None when no row is.
+    """
+
+    __slots__ = ("nulls", "values")
+
+    def __init__(self, values: npt.NDArray[Any], nulls: Mask | None) -> None:
+        self.values = values
+        self.nulls = nulls
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, order: Order) -> Fixed:
+        """The rows in another order."""
+        nulls = None if self.nulls is None else self.nulls[order]
+        return Fixed(self.values[order], nulls)
+
+    def cut(self, rows: slice) -> Fixed:
+        """Some adjacent rows."""
+        return Fixed(self.values[rows], None if self.nulls is None else self.nulls[rows])
+
+
+class Variable:
+    """Values of varying length.
+
+    Attributes:
+        lengths: Bytes of each value, array i4 of shape (rows,); 0 where NULL.
+        data: The values one after the other, array u1.
+        nulls: Which rows are NULL, shape (rows,); None when no row is.
+    """
+
+    __slots__ = ("data", "lengths", "nulls")
+
+    def __init__(self, lengths: Lengths, data: Bytes, nulls: Mask | None) -> None:
+        self.lengths = lengths
+        self.data = data
+        self.nulls = nulls
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, order: Order) -> Variable:
+        """The rows in another order."""
+        lengths = self.lengths[order]
+        starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+        nulls = None if self.nulls is None else self.nulls[order]
+        return Variable(lengths, gather(self.data, starts[order], lengths), nulls)
+
+    def cut(self, rows: slice) -> Variable:
+        """Some adjacent rows."""
+        first = int(self.lengths[: rows.start].sum(dtype=np.int64))
+        lengths = self.lengths[rows]
+        data = self.data[first : first + int(lengths.sum(dtype=np.int64))]
+        return Variable(lengths, data, None if self.nulls is None else self.nulls[rows])
+
+
+Column: TypeAlias = Fixed | Variable
+
+
+def gather(data: Bytes, starts: npt.NDArray[np.int64], lengths: Lengths) -> Bytes:
+    """Join slices of a buffer: ``lengths[i]`` bytes from ``starts[i]`` each."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if not len(ends):
+        return data[:0]
+    index = np.repeat(starts - ends + lengths, lengths)
+    index += np.arange(len(index))
+    return data[index]
+
+
+def make_column(field: Described, values: Values) -> Column:
+    """Make a column of its values.
+
+    Args:
+        field: What the column holds.
+        values: None for NULL; ``bool``; ``int``; ``float``; for TIMESTAMP an aware ``datetime`` or
+            ``datetime64``, cut to the column's precision, or ``int`` ticks in it; ``str`` for
+            VARCHAR, NCHAR and JSON, for JSON also what it can hold; ``bytes`` for VARBINARY,
+            GEOMETRY, BLOB and VARCHAR; ``Decimal``, ``int`` or ``str`` for DECIMAL. Or a numpy
+            array of these, masked where NULL.
+
+    Raises:
+        DataError: A value does not fit; the message names column, row and value.
+    """
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise DataError(f"column {field.name!r} is an array of {values.ndim} dimensions")
+        column = _from_array(field, values)
+        if column is not None:
+            return column
+        values = values.tolist() if values.dtype.kind != "M" else list(values)
+    return _from_list(field, values)
+
+
+def check_lengths(field: Described, column: Column, values: Values) -> None:
+    """Check that no value is longer than a declared length.
+
+    Raises:
+        DataError: One is; the message names column, row, value and both lengths.
+    """
+    if not isinstance(column, Variable) or not len(column) or field.type in DECIMALS:
+        return
+    limit = field.length
+    lengths = column.lengths
+    if int(lengths.max()) <= limit:
+        return
+    unit = "bytes"
+    if field.type is TypeCode.NCHAR:
+        unit = "characters"
+        lengths = characters(column)
+        if int(lengths.max()) <= limit:
+            return
+    row = int(np.argmax(lengths > limit))
+    raise bad_value(
+        field, row, values[row], f"has {lengths[row]} {unit}, more than {field.type_name} takes"
+    )
+
+
+def bad_value(field: Described, row: int, value: object, problem: str) -> DataError:
+    """The error for one value, with ``column`` and ``row`` set."""
+    try:
+        shown = repr(value)
+    except ValueError:  # an int of thousands of digits
+        shown = f"<{type(value).__name__}>"
+    shown = shown if len(shown) <= 60 else shown[:59] + "…"
+    error = DataError(f"column {field.name!r}, row {row}: {shown} {problem}")
+    error.column, error.row = field.name, row
+    return error
+
+
+def characters(column: Variable) -> Lengths:
+    """Characters of each value: bytes that do not continue one."""
+    begins = np.zeros(len(column.data) + 1, np.int64)
+    np.cumsum((column.data & 0xC0) != 0x80, out=begins[1:])
+    ends = np.cumsum(column.lengths, dtype=np.int64)
+    counts: Lengths = (begins[ends] - begins[ends - column.lengths]).astype(np.int32)
+    return counts
+
+
+# Lists.
+
+
+def _from_list(field: Described, values: Sequence[object]) -> Column:
+    kinds = set(map(type, values))
+    present: Sequence[Any] = values
+    nulls = None
+    if type(None) in kinds:
+        kinds.discard(type(None))
+        nulls = np.fromiter(map(is_, values, repeat(None)), np.bool_, len(values))
+        present = [value for value in values if value is not None]
+    convert = _CONVERTERS[field.type]
+    try:
+        column = convert(field, present, kinds)
+    except (_Refused, ArithmeticError, TypeError, ValueError) as error:
+        raise _culprit(field, values, convert, error) from None
+    return column if nulls is None else _spread(column, nulls)
+
+
+def _spread(column: Column, nulls: Mask) -> Column:
+    """Put the values that are there between the NULLs."""
+    if isinstance(column, Fixed):
+        values = np.zeros(len(nulls), column.values.dtype)
+        values[~nulls] = column.values
+        return Fixed(values, nulls)
+    lengths = np.zeros(len(nulls), np.int32)
+    lengths[~nulls] = column.lengths
+    return Variable(lengths, column.data, nulls)
+
+
+class _Refused(Exception):
+    """Values that a column does not take, and what it expects."""
+
+
+_Converter: TypeAlias = "Callable[[Described, Sequence[Any], set[type]], Column]"
+
+
+def _culprit(
+    field: Described, values: Sequence[object], convert: _Converter, error: Exception
+) -> DataError:
+    """Find the first value that the converter does not take."""
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        try:
+            convert(field, [value], {type(value)})
+        except (_Refused, ArithmeticError, TypeError, ValueError) as refusal:
+            problem = str(refusal) if isinstance(refusal, _Refused) else ""
+            return bad_value(field, row, value, problem or f"is not a value of {field.type_name}")
+    return DataError(f"column {field.name!r} cannot be encoded as {field.type_name}: {error}")
+
+
+def _require(kinds: Iterable[type], allowed: tuple[type, ...], expected: str) -> None:
+    for kind in kinds:
+        if not issubclass(kind, allowed):
+            raise _Refused(f"is not a value of {expected}")
+
+
+_INTEGERS = (int, np.integer, np.bool_)
+_NUMBERS = (*_INTEGERS, float, np.floating, decimal.Decimal)
+_ARRAY_CODES = {"i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I"}
+
+
+def _no_values(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    if values:
+        raise _Refused("is not a value of NULL")
+    return Fixed(np.empty(0, DTYPES[TypeCode.NULL]), None)
+
+
+def _booleans(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    _require(kinds, _INTEGERS, "BOOL")
+    found = np.frombuffer(bytes(values), np.uint8)
+    if found.size and found.max() > 1:
+        raise _Refused("is not a value of BOOL: expected True or False")
+    return Fixed(found, None)
+
+
+def _integers(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    _require(kinds, _INTEGERS, field.type_name)
+    return Fixed(_integer_array(values, DTYPES[field.type]), None)
+
+
+def _integer_array(values: Sequence[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    code = _ARRAY_CODES.get(dtype.str[1:], "Q")
+    native = np.frombuffer(array.array(code, values), np.dtype(dtype.str[1:]))
+    return native.astype(dtype, copy=False)
+
+
+def _floats(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    _require(kinds, _NUMBERS, field.type_name)
+    wide = np.frombuffer(array.array("d", values), np.float64)
+    return Fixed(_narrowed(wide, DTYPES[field.type]), None)
+
+
+def _narrowed(wide: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    with np.errstate(over="ignore"):
+        values = wide.astype(dtype, copy=False)
+    if dtype.itemsize < wide.dtype.itemsize and (np.isinf(values) & np.isfinite(wide)).any():
+        raise OverflowError
+    return values
+
+
+def _texts(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    if kinds == {str}:
+        joined = "".join(values)
+        if joined.isascii():
+            lengths = np.fromiter(map(len, values), np.int32, len(values))
+            return Variable(lengths, _bytes(joined.encode()), None)
+        # What was not UTF-8 is read with surrogateescape; NCHAR is kept decoded.
+        errors = "surrogatepass" if field.type is TypeCode.NCHAR else "surrogateescape"
+        return joined_bytes([value.encode("utf-8", errors) for value in values])
+    allowed: tuple[type, ...] = (str, bytes, bytearray, memoryview)
+    if field.type is TypeCode.NCHAR:
+        allowed = (str,)
+    _require(kinds, allowed, f"{field.type_name}: expected {allowed[0].__name__}")
+    return joined_bytes(
+        [value.encode() if isinstance(value, str) else bytes(value) for value in values]
+    )
+
+
+def _binaries(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    _require(kinds, (bytes, bytearray, memoryview), f"{field.type_name}: expected bytes")
+    return joined_bytes(list(map(bytes, values)))
+
+
+def _documents(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    _require(kinds, (str, dict), "JSON: expected its text or a dict")
+    return joined_bytes(
+        [value.encode() if isinstance(value, str) else _json(value) for value in values]
+    )
+
+
+def _json(value: object) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except msgspec.MsgspecError as error:
+        raise _Refused(f"is not JSON: {error}") from None
+
+
+def joined_bytes(values: Sequence[bytes]) -> Variable:
+    """A column of byte strings."""
+    lengths = np.fromiter(map(len, values), np.int32, len(values))
+    return Variable(lengths, _bytes(b"".join(values)), None)
+
+
+def _bytes(data: bytes) -> Bytes:
+    return np.frombuffer(data, np.uint8)
+
+
+_EXACT = decimal.Context(
+    prec=80,
+    Emin=-999_999,
+    Emax=999_999,
+    traps=[decimal.InvalidOperation, decimal.Inexact],
+)
+
+
+def unscaled(field: Described, value: object) -> int:
+    """The integer that stands for a DECIMAL.
+
+    Raises:
+        _Refused: The value is no number, or has more digits than the column.
+    """
+    if isinstance(value, bool) or not isinstance(value, (decimal.Decimal, int, str)):
+        raise _Refused(f"is not a value of {field.type_name}: expected Decimal, int or str")
+    try:
+        scaled = _EXACT.scaleb(decimal.Decimal(value), field.scale)
+        whole = scaled.is_finite() and scaled == scaled.to_integral_value()
+    except decimal.DecimalException:
+        whole = False
+    limit = 10 ** (field.precision or 38)
+    if not whole or not -limit < scaled < limit:
+        raise _Refused(f"is not a value of {field.type_name}")
+    return int(scaled)
+
+
+def _decimals(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    size = DTYPES[field.type].itemsize
+    raw = b"".join(unscaled(field, value).to_bytes(size, "little", signed=True) for value in values)
+    return Fixed(np.frombuffer(raw, DTYPES[field.type]), None)
+
+
+# Times.
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FLOAT_IS_EXACT = 4e9  # seconds from 1970 up to which a float tells microseconds apart
+_zone_of = attrgetter("tzinfo")
+
+
+def _timestamps(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    if all(issubclass(kind, _INTEGERS) and kind is not bool for kind in kinds):
+        return Fixed(_integer_array(values, DTYPES[TypeCode.TIMESTAMP]), None)
+    precision = Precision(field.precision)
+    if kinds == {datetime}:
+        if None in set(map(_zone_of, values)):
+            raise _Refused("has no time zone: expected an aware datetime")
+        return Fixed(_ticks_of_datetimes(values, precision), None)
+    return Fixed(
+        _integer_array([_ticks(value, precision) for value in values], DTYPES[TypeCode.TIMESTAMP]),
+        None,
+    )
+
+
+def _ticks_of_datetimes(values: Sequence[datetime], precision: Precision) -> npt.NDArray[np.int64]:
+    seconds = np.fromiter(map(datetime.timestamp, values), np.float64, len(values))
+    if np.abs(seconds).max(initial=0) < _FLOAT_IS_EXACT:
+        microseconds = np.rint(seconds * 1e6).astype(np.int64)
+    else:
+        microseconds = np.array([(value - _EPOCH) // _MICROSECOND for value in values], np.int64)
+    return _rescaled(microseconds, 1_000_000, precision)
+
+
+def _rescaled(
+    ticks: npt.NDArray[np.int64], per_second: int, precision: Precision
+) -> npt.NDArray[np.int64]:
+    """Ticks of another unit; finer ones are cut off.
+
+    Raises:
+        OverflowError: The time is beyond what 64 bits of nanoseconds hold.
+    """
+    wanted = precision.ticks_per_second
+    if wanted <= per_second:
+        return ticks // (per_second // wanted) if wanted < per_second else ticks
+    factor = wanted // per_second
+    if ticks.size and max(abs(int(ticks.min())), abs(int(ticks.max()))) > (2**63 - 1) // factor:
+        raise OverflowError
+    return ticks * factor
+
+
+def _ticks(value: object, precision: Precision) -> int:
+    """The ticks of one instant of any of the types that tell one."""
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise _Refused("has no time zone: expected an aware datetime")
+        nanoseconds = (value - _EPOCH) // _MICROSECOND * 1000
+        nanoseconds += getattr(value, "nanosecond", 0)  # a pandas Timestamp has them
+        return nanoseconds * precision.ticks_per_second // 1_000_000_000
+    if isinstance(value, np.datetime64):
+        return int(_ticks_of_datetime64(np.array([value]), precision)[0])
+    if isinstance(value, _INTEGERS) and not isinstance(value, bool):
+        return int(value)
+    raise _Refused(
+        "is not a value of TIMESTAMP: expected an aware datetime, a datetime64 or integer ticks"
+    )
+
+
+_COARSE = frozenset({"Y", "M", "W", "D", "h", "m", "s"})
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def _ticks_of_datetime64(values: npt.NDArray[Any], precision: Precision) -> npt.NDArray[np.int64]:
+    if np.isnat(values).any():
+        raise _Refused("is not a value of TIMESTAMP: expected None for NULL")
+    unit, count = np.datetime_data(values.dtype)
+    if unit not in _UNITS or count != 1:
+        unit = "s" if unit in _COARSE else "ns"
+    ticks = values.astype(f"datetime64[{unit}]").view(np.int64)
+    return _rescaled(ticks, _UNITS[unit], precision)
+
+
+_CONVERTERS: dict[TypeCode, _Converter] = {
+    TypeCode.NULL: _no_values,
+    TypeCode.BOOL: _booleans,
+    TypeCode.FLOAT: _floats,
+    TypeCode.DOUBLE: _floats,
+    TypeCode.TIMESTAMP: _timestamps,
+    TypeCode.VARCHAR: _texts,
+    TypeCode.NCHAR: _texts,
+    TypeCode.JSON: _documents,
+    TypeCode.VARBINARY: _binaries,
+    TypeCode.GEOMETRY: _binaries,
+    TypeCode.BLOB: _binaries,
+    TypeCode.MEDIUMBLOB: _binaries,
+    TypeCode.DECIMAL: _decimals,
+    TypeCode.DECIMAL64: _decimals,
+}
+_CONVERTERS |= dict.fromkeys(set(TypeCode) - set(_CONVERTERS), _integers)
+
+
+# Arrays.
+
+
+def _from_array(field: Described, values: npt.NDArray[Any]) -> Column | None:
+    """A column of an array of the right kind; None where its items must be looked at."""
+    nulls: Mask | None = None
+    if isinstance(values, np.ma.MaskedArray):
+        nulls = np.ma.getmaskarray(values)
+        nulls = nulls if nulls.any() else None
+    data = np.ma.getdata(values)
+    kind = data.dtype.kind
+    if field.type in PREFIXES:
+        return _from_strings(field, data) if kind in "US" and nulls is None else None
+    if field.type is TypeCode.TIMESTAMP and kind == "M":
+        return _from_datetime64(field, data, nulls)
+    if field.type in DECIMALS or field.type is TypeCode.NULL:
+        return None
+    dtype = DTYPES[field.type]
+    if kind not in ("buif" if dtype.kind == "f" else "ui" if _is_time(field) else "bui"):
+        return None
+    if kind == "b":
+        data = data.view(np.uint8)
+    if nulls is not None:
+        data = np.where(nulls, data.dtype.type(0), data)
+    return Fixed(_cast(field, data, dtype), nulls)
+
+
+def _is_time(field: Described) -> bool:
+    return field.type is TypeCode.TIMESTAMP
+
+
+def _cast(field: Described, data: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            values = data.astype(dtype, copy=False)
+        wrong = np.isinf(values) & np.isfinite(data) if values is not data else None
+    else:
+        bounds = np.iinfo(dtype)
+        low, high = (0, 1) if field.type is TypeCode.BOOL else (bounds.min, bounds.max)
+        values = data.astype(dtype, copy=False)
+        present = np.iinfo(data.dtype)
+        inside = low <= present.min and present.max <= high
+        wrong = None if inside else (data < low) | (data > high)
+    if wrong is not None and wrong.any():
+        row = int(np.argmax(wrong))
+        raise bad_value(field, row, data[row].item(), f"is not a value of {field.type_name}")
+    return np.ascontiguousarray(values)
+
+
+def _from_datetime64(field: Described, data: npt.NDArray[Any], nulls: Mask | None) -> Column:
+    absent = np.isnat(data)
+    if absent.any():
+        nulls = absent if nulls is None else nulls | absent
+    if nulls is not None:
+        data = np.where(nulls, np.zeros(1, data.dtype), data)
+    try:
+        return Fixed(_ticks_of_datetime64(data, Precision(field.precision)), nulls)
+    except OverflowError:
+        row = int(np.argmax(np.abs(data.astype("datetime64[s]").view(np.int64))))
+        raise bad_value(field, row, data[row], f"is not a value of {field.type_name}") from None
+
+
+def _from_strings(field: Described, data: npt.NDArray[Any]) -> Column | None:
+    """A column of numpy's strings of equal width; None unless they can be taken as bytes."""
+    width = data.dtype.itemsize
+    if data.dtype.kind == "U":
+        if field.type not in _TEXTS:
+            return None
+        codes = np.ascontiguousarray(data).view(np.uint32).reshape(len(data), width // 4)
+        if codes.size and codes.max() > 127:
+            return None
+        cells = codes.astype(np.uint8)
+    elif field.type in _TEXTS and field.type is not TypeCode.VARCHAR:
+        return None
+    else:
+        cells = np.ascontiguousarray(data).view(np.uint8).reshape(len(data), width)
+    lengths = np.strings.str_len(data).astype(np.int32)
+    inside = np.arange(cells.shape[1], dtype=np.int32) < lengths[:, None]
+    return Variable(lengths, cells[inside], None)
+
+
+_TEXTS = frozenset({TypeCode.VARCHAR, TypeCode.NCHAR, TypeCode.JSON})

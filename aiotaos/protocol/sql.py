@@ -1,0 +1,160 @@
+"""SQL text: finding placeholders, and writing values and names as literals.
+
+The words are those of TDengine's lexer (``parTokenizer.c``): strings in single or double quotes
+with backslash escapes or doubled quotes, names in back-ticks, ``--`` and ``/* */`` comments.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import numpy as np
+
+from ..errors import DataError, StatementError
+
+_WORDS = re.compile(
+    r"""
+    '(?:[^'\\]|\\.|'')*(?:'|$)
+  | "(?:[^"\\]|\\.|"")*(?:"|$)
+  | `[^`]*(?:`|$)
+  | --[^\n]*
+  | /\*.*?(?:\*/|$)
+  | (?P<placeholder>\?)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_LEADING = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_]+")
+_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_NAME_PART = re.compile(r"`([^`]+)`|([^`.]+)")
+
+
+def placeholders(sql: str) -> list[int]:
+    """Where the ``?`` of a statement stand: those outside strings, names and comments."""
+    if "?" not in sql:
+        return []
+    return [match.start() for match in _WORDS.finditer(sql) if match["placeholder"]]
+
+
+def first_word(sql: str) -> str:
+    """The first word of a statement, in lower case."""
+    begin = _LEADING.match(sql)
+    word = _WORD.match(sql, begin.end() if begin else 0)
+    return word[0].lower() if word else ""
+
+
+def render(sql: str, parameters: Sequence[object]) -> str:
+    """Put literals in the place of the ``?``.
+
+    Raises:
+        StatementError: There are more or fewer parameters than ``?``, or one has no literal.
+        DataError: A parameter cannot be written.
+    """
+    places = placeholders(sql)
+    check_count(len(places), parameters)
+    pieces = []
+    position = 0
+    for index, (place, value) in enumerate(zip(places, parameters, strict=True)):
+        pieces += (sql[position:place], literal(value, f"parameter {index + 1}"))
+        position = place + 1
+    return "".join((*pieces, sql[position:]))
+
+
+def check_count(expected: int, parameters: Sequence[object]) -> None:
+    """Check the number of parameters.
+
+    Raises:
+        StatementError: It is not the number of ``?``.
+    """
+    if len(parameters) != expected:
+        raise StatementError(
+            f"the statement has {expected} placeholders and got {len(parameters)} parameters"
+        )
+
+
+def literal(value: object, what: str = "value") -> str:
+    """A value as TDengine's SQL writes it.
+
+    Args:
+        value: None, ``bool``, ``int``, ``float``, ``Decimal``, ``str``, ``bytes``, an aware
+            ``datetime``, or a scalar of numpy's.
+        what: What the value is, for errors.
+
+    Raises:
+        StatementError: The value is of another type.
+        DataError: It is not finite, has no time zone, or has a character SQL cannot hold.
+    """
+    if isinstance(value, np.datetime64):
+        if np.isnat(value):
+            raise DataError(f"{what}: NaT is not a time; expected None for NULL")
+        return f"'{value.astype('datetime64[ns]')}Z'"
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise DataError(f"{what}: {value!r} cannot be written in SQL")
+        return repr(value)
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise DataError(f"{what}: {value!r} cannot be written in SQL")
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise DataError(f"{what}: {value!r} has no time zone: expected an aware datetime")
+        return f"'{value.astimezone(UTC).isoformat().replace('+00:00', 'Z')}'"
+    if isinstance(value, str):
+        return _string(value, what)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"'\\x{bytes(value).hex()}'"
+    raise StatementError(
+        f"{what}: {value!r} has no literal; expected None, bool, int, float, Decimal, str, "
+        "bytes or an aware datetime"
+    )
+
+
+def _string(value: str, what: str) -> str:
+    if "\0" in value:
+        raise DataError(f"{what}: {value[:60]!r} has a NUL character, which SQL cannot hold")
+    return f"'{value.translate(_ESCAPES)}'"
+
+
+def identifier(name: str) -> str:
+    """A name in back-ticks: taken literally.
+
+    Raises:
+        StatementError: It is empty or has a back-tick in it.
+    """
+    if not isinstance(name, str) or not name or "`" in name or "\0" in name:
+        raise StatementError(f"name: expected a string without back-ticks, got {name!r}")
+    return f"`{name}`"
+
+
+def table_identifier(name: str) -> str:
+    """``table`` or ``database.table``, with or without back-ticks, in back-ticks.
+
+    Raises:
+        StatementError: It is something else.
+    """
+    parts = []
+    position = 0
+    while isinstance(name, str) and (match := _NAME_PART.match(name, position)):
+        parts.append(match[1] or match[2])
+        position = match.end()
+        if position == len(name):
+            if len(parts) <= 2:
+                return ".".join(map(identifier, parts))
+            break
+        if name[position] != ".":
+            break
+        position += 1
+    raise StatementError(f"table: expected 'table' or 'database.table', got {name!r}")
