@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Generator
 from types import TracebackType
-from typing import Any, Generic, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 from .cursor import Cursor
 from .errors import InterfaceError
@@ -19,6 +19,9 @@ from .row_factories import R, RowFactory, tuple_row
 from .transport.base import Deadline, ServerResult, Transport, next_req_id
 from .transport.dial import open_session
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .embedded.shared import Hold
 
 S = TypeVar("S")
 
@@ -80,8 +83,8 @@ class Connecting(Generic[R]):
             return Connection(await open_session(self._options), self._options, self._row_factory)
         from .embedded.shared import open_embedded
 
-        transport, options = await open_embedded(self._options)
-        return Connection(transport, options, self._row_factory)
+        transport, options, hold = await open_embedded(self._options)
+        return Connection(transport, options, self._row_factory, hold)
 
     async def __aenter__(self) -> Connection[R]:
         self._connection = await self._open()
@@ -108,8 +111,15 @@ class Connection(Generic[R]):
         row_factory: What rows are.
     """
 
-    def __init__(self, transport: Transport, options: Options, row_factory: RowFactory[R]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        options: Options,
+        row_factory: RowFactory[R],
+        hold: Hold | None = None,
+    ) -> None:
         self._transport = transport
+        self._hold = hold
         self._options = options
         self._loop = asyncio.get_running_loop()
         self._tz = options.tz
@@ -330,13 +340,17 @@ class Connection(Generic[R]):
         limit = _CLOSE_TIMEOUT if timeout is None else seconds("timeout", timeout)
         self._check_loop()
         self._closed = True
-        await self._transport.close(limit)
+        try:
+            await self._transport.close(limit)
+        finally:
+            if self._hold is not None:
+                await self._hold.release()
 
     def terminate(self) -> None:
         """Drop the connection at once, without waiting. May be called again."""
         self._closed = True
         if not self._loop.is_closed():
-            self._transport.terminate()
+            self._end()
 
     async def __aenter__(self) -> Connection[R]:
         return self
@@ -353,7 +367,12 @@ class Connection(Generic[R]):
         if getattr(self, "_closed", True) or self._loop.is_closed():
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._loop.call_soon_threadsafe(self._transport.terminate)
+        self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self._transport.terminate()
+        if self._hold is not None:
+            self._hold.release_soon()
 
     # Inside.
 

@@ -10,8 +10,7 @@ import dataclasses
 import os
 
 from ..options import Address, Options, Road
-from ..protocol.block import Block
-from ..transport.base import Deadline, ServerResult, Transport, next_req_id
+from ..transport.base import Deadline, Transport, next_req_id
 from ..transport.dial import open_session
 from .server import Server
 
@@ -36,13 +35,13 @@ _servers: dict[_Key, _Shared] = {}
 _stopping: set[asyncio.Task[None]] = set()
 
 
-async def open_embedded(options: Options) -> tuple[Transport, Options]:
+async def open_embedded(options: Options) -> tuple[Transport, Options, Hold]:
     """Open a session with the shared server, starting it if need be.
 
     A database that the options name is made if it does not exist: in a fresh server none does.
 
     Returns:
-        The session, and the options it stands for: those of a WebSocket.
+        The session, the options it stands for (those of a WebSocket), and its hold on the server.
     """
     key = _key(options)
     shared = _servers.setdefault(key, _Shared(key[1]))
@@ -63,7 +62,7 @@ async def open_embedded(options: Options) -> tuple[Transport, Options]:
     except BaseException:
         await _release(key, shared)
         raise
-    transport = _EmbeddedTransport(session, key, shared)
+    hold = Hold(key, shared)
     if options.database is not None:
         try:
             deadline = Deadline(options.connect_timeout)
@@ -71,9 +70,10 @@ async def open_embedded(options: Options) -> tuple[Transport, Options]:
             for sql in (f"create database if not exists `{name}`", f"use `{name}`"):
                 await session.query(sql, next_req_id(), deadline)
         except BaseException:
-            await transport.close(options.connect_timeout)
+            await session.close(options.connect_timeout)
+            await hold.release()
             raise
-    return transport, dataclasses.replace(target, database=options.database)
+    return session, dataclasses.replace(target, database=options.database), hold
 
 
 def _key(options: Options) -> _Key:
@@ -93,55 +93,22 @@ async def _release(key: _Key, shared: _Shared) -> None:
                 await shared.server.stop()
 
 
-class _EmbeddedTransport:
-    """A session that holds the shared server as long as it is open."""
+class Hold:
+    """A connection's hold on the shared server, which ends with its last one."""
 
-    def __init__(self, session: Transport, key: _Key, shared: _Shared) -> None:
-        self._session = session
+    def __init__(self, key: _Key, shared: _Shared) -> None:
         self._key = key
         self._shared = shared
         self._released = False
 
-    @property
-    def endpoint(self) -> str:
-        return self._session.endpoint
-
-    @property
-    def server_version(self) -> str:
-        return self._session.server_version
-
-    @property
-    def closed(self) -> bool:
-        return self._session.closed
-
-    async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
-        return await self._session.query(sql, req_id, deadline)
-
-    async def current_database(self, deadline: Deadline) -> str | None:
-        return await self._session.current_database(deadline)
-
-    def request_block(self, result: ServerResult) -> None:
-        self._session.request_block(result)
-
-    async def next_block(self, result: ServerResult, deadline: Deadline) -> Block | None:
-        return await self._session.next_block(result, deadline)
-
-    def free(self, result: ServerResult) -> None:
-        self._session.free(result)
-
-    async def close(self, timeout: float) -> None:
-        try:
-            await self._session.close(timeout)
-        finally:
-            await asyncio.shield(self._release())
-
-    def terminate(self) -> None:
-        self._session.terminate()
-        task = self._key[0].create_task(self._release())
-        _stopping.add(task)
-        task.add_done_callback(_stopping.discard)
-
-    async def _release(self) -> None:
+    async def release(self) -> None:
+        """Let go; the last one stops the server. May be called again."""
         if not self._released:
             self._released = True
-            await _release(self._key, self._shared)
+            await asyncio.shield(_release(self._key, self._shared))
+
+    def release_soon(self) -> None:
+        """Let go without waiting."""
+        task = self._key[0].create_task(self.release())
+        _stopping.add(task)
+        task.add_done_callback(_stopping.discard)

@@ -298,7 +298,7 @@ Arguments: TypeAlias = (
     | TableNameArgs
     | InsertArgs
 )
-_Reply = TypeVar("_Reply", bound=Envelope)
+EnvelopeT = TypeVar("EnvelopeT", bound=Envelope)
 _encoder = msgspec.json.Encoder()
 
 
@@ -315,7 +315,7 @@ def reply(message: Envelope) -> str:
     return _encoder.encode(message).decode()
 
 
-def parse(data: str | Buffer, cls: type[_Reply]) -> _Reply:
+def parse(data: str | Buffer, cls: type[EnvelopeT]) -> EnvelopeT:
     """Read a text frame from the server.
 
     Raises:

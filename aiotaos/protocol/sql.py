@@ -29,6 +29,7 @@ _WORDS = re.compile(
 )
 _LEADING = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]+")
+_INTO = re.compile(r"\binto\s*$", re.IGNORECASE)
 _ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _NAME_PART = re.compile(r"`([^`]+)`|([^`.]+)")
 
@@ -47,6 +48,12 @@ def first_word(sql: str) -> str:
     return word[0].lower() if word else ""
 
 
+def binds_table_name(sql: str) -> bool:
+    """Whether an INSERT has a ``?`` in the place of its table's name."""
+    places = placeholders(sql)
+    return bool(places) and _INTO.search(sql, 0, places[0]) is not None
+
+
 def render(sql: str, parameters: Sequence[object]) -> str:
     """Put literals in the place of the ``?``.
 
@@ -56,7 +63,7 @@ def render(sql: str, parameters: Sequence[object]) -> str:
     """
     places = placeholders(sql)
     check_count(len(places), parameters)
-    pieces = []
+    pieces: list[str] = []
     position = 0
     for index, (place, value) in enumerate(zip(places, parameters, strict=True)):
         pieces += (sql[position:place], literal(value, f"parameter {index + 1}"))

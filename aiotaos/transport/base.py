@@ -9,8 +9,10 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..protocol.bind import Binding
 from ..protocol.block import Block
-from ..types import Field, Precision
+from ..protocol.messages import InsertArgs
+from ..types import Field, Precision, StatementField
 
 _process_part = secrets.randbits(31) << 32
 _counter = itertools.count(secrets.randbits(16) + 1)
@@ -49,6 +51,29 @@ class Deadline:
 
 
 @dataclass(slots=True)
+class ServerStatement:
+    """A prepared statement on the server.
+
+    Attributes:
+        id: The server's id.
+        version: 2 for stmt2, 1 for stmt v1.
+        sql: The statement.
+        is_insert: Whether it writes; otherwise it is a query.
+        fields: The parameters of an INSERT.
+        parameter_count: Number of ``?`` of a query.
+        closed: Whether the server has it no more.
+    """
+
+    id: int
+    version: int
+    sql: str
+    is_insert: bool = False
+    fields: tuple[StatementField, ...] = ()
+    parameter_count: int = 0
+    closed: bool = False
+
+
+@dataclass(slots=True)
 class ServerResult:
     """What the server said of a statement, and where its rows stand.
 
@@ -63,6 +88,8 @@ class ServerResult:
         timing: Time the server took for the statement, ns.
         finished: Whether there is nothing on the server any more: all rows came, or it is freed.
         ahead: The transport's: the fetch that is under way.
+        statement: The prepared statement that it is the result of; when the result is given up
+            before its end, the statement is closed with it.
     """
 
     id: int
@@ -75,6 +102,7 @@ class ServerResult:
     timing: int
     finished: bool = False
     ahead: Any = field(default=None, repr=False)
+    statement: ServerStatement | None = None
 
 
 class Transport(Protocol):
@@ -109,6 +137,31 @@ class Transport(Protocol):
 
     def free(self, result: ServerResult) -> None:
         """Give a result up; the server drops it. Harmless when it is finished."""
+
+    async def prepare(self, sql: str, deadline: Deadline) -> ServerStatement:
+        """Prepare an INSERT or a query.
+
+        When one of its steps fails or is cancelled, a statement is closed.
+        """
+
+    async def bind(self, statement: ServerStatement, binding: Binding, deadline: Deadline) -> None:
+        """Send rows, or the parameters of a query."""
+
+    async def execute_statement(
+        self, statement: ServerStatement, req_id: int, deadline: Deadline
+    ) -> int:
+        """Execute what is bound; gives the number of rows written."""
+
+    async def statement_result(
+        self, statement: ServerStatement, req_id: int, deadline: Deadline
+    ) -> ServerResult:
+        """The result of an executed query."""
+
+    def close_statement(self, statement: ServerStatement) -> None:
+        """Let the server drop a statement. Harmless when it is closed."""
+
+    async def schemaless_insert(self, arguments: InsertArgs, deadline: Deadline) -> int:
+        """Write lines; gives the number of rows written."""
 
     async def close(self, timeout: float) -> None:
         """End the session in an orderly manner, within ``timeout`` seconds."""

@@ -25,7 +25,8 @@ from aiotaos import (
 )
 from aiotaos.options import Address, Options
 from aiotaos.transport.base import Deadline
-from aiotaos.transport.websocket import MAX_STATEMENTS, WebSocketTransport, _parse_version
+from aiotaos.transport.calls import MAX_STATEMENTS
+from aiotaos.transport.websocket import WebSocketTransport, _parse_version
 
 
 async def cancel(task):

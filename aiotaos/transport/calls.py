@@ -1,0 +1,359 @@
+"""Requests of a WebSocket session and their answers.
+
+A session is concurrent: the server runs each message on its own and answers out of order, so
+replies are matched by ``req_id``. There is no cancel message; a call that is given up stays known
+until its late answer comes, and what that answer holds is freed then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import logging
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
+
+from ..errors import (
+    ConnectionLost,
+    Error,
+    InterfaceError,
+    ProtocolError,
+    TimeoutError,
+    server_error,
+)
+from ..protocol import frames, messages
+from .base import Deadline
+from .link import Link, Message
+
+MAX_STATEMENTS = 512
+"""Statements of one session that may wait for their answers; further ones queue on this side."""
+
+Reply: TypeAlias = Message | frames.FetchReply
+_Typed = TypeVar("_Typed", bound=messages.Envelope)
+_logger = logging.getLogger("aiotaos.websocket")
+
+
+class Call:
+    """A request that waits for its answer.
+
+    Attributes:
+        req_id: Its id.
+        origin: Id of the request that the user knows: for a fetch, the statement's.
+        sql: The statement it belongs to, for errors.
+        late: Takes the answer of a call that was given up.
+        is_statement: Whether it runs a statement, and holds one of the session's slots.
+        reply: The answer; done before it came when the call was given up.
+        result_id: The result whose block it fetches, answered by a frame without ``req_id``.
+    """
+
+    __slots__ = ("is_statement", "late", "origin", "reply", "req_id", "result_id", "sql")
+
+    def __init__(
+        self,
+        req_id: int,
+        *,
+        origin: int | None = None,
+        sql: str | None = None,
+        late: Callable[[Reply], None] | None = None,
+        is_statement: bool = False,
+        result_id: int | None = None,
+    ) -> None:
+        self.req_id = req_id
+        self.origin = req_id if origin is None else origin
+        self.sql = sql
+        self.late = late
+        self.is_statement = is_statement
+        self.result_id = result_id
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+
+class Calls:
+    """The requests of one session that wait for their answers.
+
+    Args:
+        url: Where the session is opened.
+        endpoint: ``scheme://host:port``, for errors.
+        compression: Whether to offer permessage-deflate.
+        write_timeout: Seconds that a statement waits for room in the write buffer.
+
+    Attributes:
+        link: The socket.
+    """
+
+    def __init__(self, url: str, endpoint: str, *, compression: bool, write_timeout: float) -> None:
+        self.endpoint = endpoint
+        self._write_timeout = write_timeout
+        self._calls: dict[int, Call] = {}
+        self._blocks: dict[int, Call] = {}
+        self._slots = asyncio.Semaphore(MAX_STATEMENTS)
+        self._lost: Exception | None = None
+        self._closed = False
+        self.link = Link(
+            url,
+            compression=compression,
+            on_text=self._on_text,
+            on_binary=self._on_binary,
+            on_lost=self._on_lost,
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "lost" if self._lost else "open"
+        return f"{self.endpoint} {state}, {len(self._calls)} calls"
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session is closed or lost."""
+        return self._closed or self._lost is not None
+
+    def is_waiting(self, call: Call) -> bool:
+        """Whether the answer to a call is still to come."""
+        return self._calls.get(call.req_id) is call
+
+    async def ask(
+        self,
+        action: str,
+        arguments: messages.Arguments,
+        reply: type[_Typed],
+        deadline: Deadline,
+        *,
+        req_id: int,
+    ) -> _Typed:
+        """Send a JSON request and wait for its reply."""
+        return await self.run(Call(req_id), messages.request(action, arguments), reply, deadline)
+
+    async def run(
+        self, call: Call, frame: bytes | str, reply: type[_Typed], deadline: Deadline
+    ) -> _Typed:
+        """Send a request and wait for its reply; statements wait for a slot first.
+
+        When it fails or is cancelled, ``call.late`` gets the answer that may still come.
+
+        Raises:
+            Error: The server refuses; or there is no answer in time, or none that can be read.
+        """
+        if call.is_statement:
+            await self._take_slot(call, deadline)
+        else:
+            await self._wait_for_room(call, deadline)
+        self.start(call, frame)
+        try:
+            return self._read(await self.wait(call, deadline), reply, call)
+        except ProtocolError as error:
+            raise self.annotate(error, call.req_id, call.sql) from None
+        except BaseException:
+            answer = call.reply
+            if call.late and answer.done() and not answer.cancelled() and not answer.exception():
+                call.late(answer.result())  # it came in the same turn of the loop
+            raise
+
+    async def _take_slot(self, call: Call, deadline: Deadline) -> None:
+        try:
+            if self._slots.locked():
+                async with asyncio.timeout_at(deadline.when):
+                    await self._slots.acquire()
+            else:
+                await self._slots.acquire()
+        except builtins.TimeoutError:
+            raise self._unsent(
+                call, deadline, f"{MAX_STATEMENTS} statements of this session wait for answers"
+            ) from None
+        try:
+            await self._wait_for_room(call, deadline)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def _wait_for_room(self, call: Call, deadline: Deadline) -> None:
+        """Wait until the request may be sent: the write buffer has room."""
+        if self.link.congested:
+            limit = deadline.sooner(self._write_timeout)
+            try:
+                async with asyncio.timeout_at(limit.when):
+                    await self.link.writable()
+            except builtins.TimeoutError:
+                raise self._unsent(call, limit, "the server does not read") from None
+        self.check_open(call.req_id, call.sql)
+        if call.req_id in self._calls:
+            raise InterfaceError(
+                f"req_id {call.req_id} is in use by a running call", req_id=call.req_id
+            )
+
+    def _unsent(self, call: Call, deadline: Deadline, why: str) -> TimeoutError:
+        return TimeoutError(
+            f"the statement could not be sent within {deadline.seconds:g} s: {why}",
+            req_id=call.req_id,
+            sql=call.sql,
+            endpoint=self.endpoint,
+            may_have_run=False,
+        )
+
+    def start(self, call: Call, frame: bytes | str) -> None:
+        """Send a request; its answer goes to ``call.reply``."""
+        self._calls[call.req_id] = call
+        if call.result_id is not None:
+            self._blocks[call.result_id] = call
+        if isinstance(frame, str):
+            self.link.send_text(frame.encode())
+        else:
+            self.link.send_binary(frame)
+
+    async def wait(self, call: Call, deadline: Deadline) -> Reply:
+        """Wait for the answer.
+
+        Raises:
+            TimeoutError: It did not come in time.
+            ConnectionLost: The link broke.
+            InterfaceError: The connection was closed.
+        """
+        if deadline.when is None:
+            return await call.reply
+        # A bare timer: asyncio.timeout() costs a small query several times as much.
+        timer = call.reply.get_loop().call_at(deadline.when, self._expire, call, deadline)
+        try:
+            return await call.reply
+        finally:
+            timer.cancel()
+
+    def _expire(self, call: Call, deadline: Deadline) -> None:
+        if not call.reply.done():
+            awaited = "answer" if call.origin == call.req_id else "block"
+            call.reply.set_exception(
+                TimeoutError(
+                    f"no {awaited} within {deadline.seconds:g} s",
+                    req_id=call.origin,
+                    sql=call.sql,
+                    endpoint=self.endpoint,
+                    may_have_run=True if call.is_statement else None,
+                )
+            )
+            call.reply.exception()  # the waiter may have been cancelled in the same turn
+
+    def _read(self, raw: Reply, reply: type[_Typed], call: Call) -> _Typed:
+        if isinstance(raw, frames.FetchReply):
+            raise ProtocolError("the server answered with a block where none was asked for")
+        message = messages.parse(raw, reply)
+        if message.code:
+            raise self.refusal(message.code, message.message, call.req_id, call.sql)
+        return message
+
+    # What arrives.
+
+    def _on_text(self, data: Message) -> None:
+        try:
+            req_id = messages.parse(data, messages.Envelope).req_id
+        except ProtocolError as error:
+            self._break(error)
+            return
+        self._deliver(self._calls.get(req_id), data)
+
+    def _on_binary(self, data: Message) -> None:
+        try:
+            reply = frames.parse_reply(data)
+        except ProtocolError as error:
+            self._break(error)
+            return
+        by_result = reply.req_id == 0
+        self._deliver(
+            (self._blocks if by_result else self._calls).get(
+                reply.result_id if by_result else reply.req_id
+            ),
+            reply,
+        )
+
+    def _deliver(self, call: Call | None, reply: Reply) -> None:
+        if call is None:
+            _logger.debug("%s: an answer to nothing that was asked", self.endpoint)
+            return
+        del self._calls[call.req_id]
+        if call.result_id is not None:
+            del self._blocks[call.result_id]
+        if call.is_statement:
+            self._slots.release()
+        if not call.reply.done():
+            call.reply.set_result(reply)
+        elif call.late is not None:
+            call.late(reply)
+
+    # The end.
+
+    def send(self, action: str, arguments: messages.Arguments) -> None:
+        """Send a request to which no answer matters."""
+        if not self.closed:
+            self.link.send_text(messages.request(action, arguments).encode())
+
+    def abandon(self) -> None:
+        """Fail what waits, because the session is being closed."""
+        self._closed = True
+        self._fail_calls(
+            lambda call: InterfaceError(
+                "the connection was closed during the call",
+                req_id=call.origin,
+                sql=call.sql,
+                endpoint=self.endpoint,
+                may_have_run=True if call.is_statement else None,
+            )
+        )
+
+    def _break(self, error: ProtocolError) -> None:
+        """The stream of messages cannot be trusted any more."""
+        self._on_lost(error)
+        self.link.abort()
+
+    def _on_lost(self, reason: Exception) -> None:
+        if self.closed:
+            return
+        self._lost = reason
+        _logger.debug("%s: session lost: %s", self.endpoint, reason)
+        self._fail_calls(self._lost_error)
+
+    def _lost_error(self, call: Call) -> ConnectionLost:
+        error = ConnectionLost(
+            f"the connection was lost during the call: {self._lost}",
+            req_id=call.origin,
+            sql=call.sql,
+            endpoint=self.endpoint,
+            may_have_run=True if call.is_statement else None,
+        )
+        error.__cause__ = self._lost
+        return error
+
+    def _fail_calls(self, error: Callable[[Call], Error]) -> None:
+        calls = list(self._calls.values())
+        self._calls.clear()
+        self._blocks.clear()
+        for call in calls:
+            if call.is_statement:
+                self._slots.release()
+            if not call.reply.done():
+                call.reply.set_exception(error(call))
+                call.reply.exception()  # whoever waits has it; nobody need wait
+
+    def check_open(self, req_id: int, sql: str | None, *, has_run: bool = False) -> None:
+        """Check that the session stands.
+
+        Raises:
+            InterfaceError: It was closed.
+            ConnectionLost: It was lost.
+        """
+        if self._closed:
+            raise InterfaceError("the connection is closed", req_id=req_id, sql=sql)
+        if self._lost is not None:
+            moment = "before its rows were read" if has_run else "before the call"
+            raise ConnectionLost(
+                f"the connection was lost {moment}: {self._lost}",
+                req_id=req_id,
+                sql=sql,
+                endpoint=self.endpoint,
+                may_have_run=None if has_run else False,
+            ) from self._lost
+
+    def refusal(self, code: int, message: str, req_id: int, sql: str | None) -> Error:
+        """The exception for a server's refusal."""
+        return server_error(code, message, req_id=req_id, sql=sql, endpoint=self.endpoint)
+
+    def annotate(self, error: Error, req_id: int, sql: str | None) -> Error:
+        """An error with the request that it belongs to."""
+        return type(error)(error.message, req_id=req_id, sql=sql, endpoint=self.endpoint)
