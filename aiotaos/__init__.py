@@ -5,6 +5,7 @@ async with aiotaos.connect("ws://root:taosdata@localhost:6041") as conn:
         print(row)
 """
 
+from .binding import TableRows
 from .connection import Connecting, Connection, connect
 from .cursor import Cursor
 from .errors import (
@@ -39,7 +40,8 @@ from .row_factories import (
     namedtuple_row,
     tuple_row,
 )
-from .types import Field, Precision, TypeCode
+from .statement import Statement
+from .types import Field, FieldKind, Precision, SchemalessProtocol, StatementField, TypeCode
 from .version import __version__
 
 apilevel = "2.0"
@@ -63,6 +65,7 @@ __all__ = [
     "DatabaseError",
     "Error",
     "Field",
+    "FieldKind",
     "FixedColumn",
     "IntegrityError",
     "InterfaceError",
@@ -79,7 +82,11 @@ __all__ = [
     "RowFactory",
     "RowMaker",
     "SchemalessError",
+    "SchemalessProtocol",
+    "Statement",
     "StatementError",
+    "StatementField",
+    "TableRows",
     "TimeoutError",
     "TmqError",
     "TypeCode",

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 import warnings
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
+from .binding import Shape
 from .cursor import Cursor
-from .errors import InterfaceError
+from .errors import DatabaseError, DataError, InterfaceError, StatementError
 from .options import OptionArguments, Options, Road, seconds
+from .protocol.bind import Binding
 from .protocol.block import Row
 from .protocol.rows import RowDecoder
+from .protocol.sql import first_word, render
 from .result import Result
 from .row_factories import R, RowFactory, tuple_row
-from .transport.base import Deadline, ServerResult, Transport, next_req_id
+from .statement import Handle, Statement, StatementCache
+from .transport.base import Deadline, ServerResult, Transport, next_req_id, written_result
 from .transport.dial import open_session
 from .version import __version__
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from .embedded.shared import Hold
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 5.0
 _MAX_REQ_ID = 2**63 - 1
@@ -124,6 +129,7 @@ class Connection(Generic[R]):
         self._loop = asyncio.get_running_loop()
         self._tz = options.tz
         self._database = options.database
+        self._prepared = StatementCache(transport)
         self._closed = False
         self.row_factory = row_factory
 
@@ -162,12 +168,14 @@ class Connection(Generic[R]):
     # Statements.
 
     async def execute(
-        self, sql: str, *, req_id: int | None = None, timeout: float | None = None
+        self, sql: str, *params: Any, req_id: int | None = None, timeout: float | None = None
     ) -> int:
         """Run a statement for its effect.
 
         Args:
-            sql: One statement; sent as it is.
+            sql: One statement; sent as it is if there are no parameters.
+            params: A value for each ``?``. An INSERT or a query is prepared on the server and its
+                parameters are sent apart from it; in other statements they become literals.
             req_id: Identifier for tracing, 1 to 2**63 - 1; made up if not given.
             timeout: Seconds; the connection's ``read_timeout`` if not given.
 
@@ -177,22 +185,65 @@ class Connection(Generic[R]):
 
         Raises:
             Error: The server refuses the statement; the class tells why.
+            StatementError: The number of parameters is not that of the ``?``, or one is of a type
+                that cannot be sent.
+            DataError: A parameter does not fit its column.
             TimeoutError: There was no answer in time; the statement may have run.
             ConnectionLost: The link broke; ``may_have_run`` says whether the statement may have.
         """
-        result = await self._run(sql, req_id, self._deadline(timeout))
+        result = await self._run(sql, params, req_id, self._deadline(timeout))
+        self._transport.free(result)
+        return result.affected_rows
+
+    async def executemany(
+        self,
+        sql: str,
+        rows: Iterable[Sequence[Any]],
+        *,
+        req_id: int | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Run a statement once for each row of parameters.
+
+        An INSERT binds all rows at once; bad input is found before any row is sent. Other
+        statements run one by one.
+
+        Args:
+            sql: One statement with a ``?`` for each parameter.
+            rows: Values for the ``?``, row by row.
+            req_id: Identifier for tracing, 1 to 2**63 - 1; made up if not given.
+            timeout: Seconds, for the whole; the connection's ``read_timeout`` if not given.
+
+        Returns:
+            Number of rows written.
+
+        Raises:
+            Error: As :meth:`execute`.
+        """
+        deadline = self._deadline(timeout)
+        given = list(rows)
+        if first_word(sql) != "insert":
+            return sum([await self._execute_one(sql, row, req_id, deadline) for row in given])
+        return await self._write(
+            sql, lambda shape: shape.bind_rows(given), self._req_id(req_id), deadline
+        )
+
+    async def _execute_one(
+        self, sql: str, row: Sequence[Any], req_id: int | None, deadline: Deadline
+    ) -> int:
+        result = await self._run(sql, row, req_id, deadline)
         self._transport.free(result)
         return result.affected_rows
 
     @overload
     async def query(
-        self, sql: str, *, req_id: int | None = None, timeout: float | None = None
+        self, sql: str, *params: Any, req_id: int | None = None, timeout: float | None = None
     ) -> Result[R]: ...
     @overload
     async def query(
         self,
         sql: str,
-        *,
+        *params: Any,
         row_factory: RowFactory[S],
         req_id: int | None = None,
         timeout: float | None = None,
@@ -200,7 +251,7 @@ class Connection(Generic[R]):
     async def query(
         self,
         sql: str,
-        *,
+        *params: Any,
         row_factory: RowFactory[Any] | None = None,
         req_id: int | None = None,
         timeout: float | None = None,
@@ -208,7 +259,8 @@ class Connection(Generic[R]):
         """Run a statement and return its result, to be streamed.
 
         Args:
-            sql: One statement; sent as it is.
+            sql: One statement; sent as it is if there are no parameters.
+            params: A value for each ``?``.
             row_factory: What rows are; the connection's if not given.
             req_id: Identifier for tracing, 1 to 2**63 - 1; made up if not given.
             timeout: Seconds until the result stands (not until its last row); the connection's
@@ -217,17 +269,19 @@ class Connection(Generic[R]):
         Raises:
             Error: As :meth:`execute`.
         """
-        return self._result(await self._run(sql, req_id, self._deadline(timeout)), row_factory)
+        return self._result(
+            await self._run(sql, params, req_id, self._deadline(timeout)), row_factory
+        )
 
     @overload
     async def fetch(
-        self, sql: str, *, req_id: int | None = None, timeout: float | None = None
+        self, sql: str, *params: Any, req_id: int | None = None, timeout: float | None = None
     ) -> list[R]: ...
     @overload
     async def fetch(
         self,
         sql: str,
-        *,
+        *params: Any,
         row_factory: RowFactory[S],
         req_id: int | None = None,
         timeout: float | None = None,
@@ -235,7 +289,7 @@ class Connection(Generic[R]):
     async def fetch(
         self,
         sql: str,
-        *,
+        *params: Any,
         row_factory: RowFactory[Any] | None = None,
         req_id: int | None = None,
         timeout: float | None = None,
@@ -245,18 +299,18 @@ class Connection(Generic[R]):
         ``timeout`` covers the whole: the statement and all of its rows.
         """
         deadline = self._deadline(timeout)
-        result = self._result(await self._run(sql, req_id, deadline), row_factory)
+        result = self._result(await self._run(sql, params, req_id, deadline), row_factory)
         return await result._read_all(deadline)
 
     @overload
     async def fetchrow(
-        self, sql: str, *, req_id: int | None = None, timeout: float | None = None
+        self, sql: str, *params: Any, req_id: int | None = None, timeout: float | None = None
     ) -> R | None: ...
     @overload
     async def fetchrow(
         self,
         sql: str,
-        *,
+        *params: Any,
         row_factory: RowFactory[S],
         req_id: int | None = None,
         timeout: float | None = None,
@@ -264,20 +318,20 @@ class Connection(Generic[R]):
     async def fetchrow(
         self,
         sql: str,
-        *,
+        *params: Any,
         row_factory: RowFactory[Any] | None = None,
         req_id: int | None = None,
         timeout: float | None = None,
     ) -> Any:
         """Run a query and return its first row, None if it has none; the rest is dropped."""
         deadline = self._deadline(timeout)
-        result = self._result(await self._run(sql, req_id, deadline), row_factory)
+        result = self._result(await self._run(sql, params, req_id, deadline), row_factory)
         return await result._read_first(deadline)
 
     async def fetchval(
         self,
         sql: str,
-        *,
+        *params: Any,
         column: int = 0,
         req_id: int | None = None,
         timeout: float | None = None,
@@ -285,7 +339,8 @@ class Connection(Generic[R]):
         """Run a query and return one value of its first row, None if it has no row.
 
         Args:
-            sql: One statement; sent as it is.
+            sql: One statement; sent as it is if there are no parameters.
+            params: A value for each ``?``.
             column: Which column, from 0.
             req_id: As :meth:`query`.
             timeout: Seconds, for the whole.
@@ -296,7 +351,7 @@ class Connection(Generic[R]):
         if isinstance(column, bool) or not isinstance(column, int):
             raise InterfaceError(f"column: expected a whole number from 0, got {column!r}")
         deadline = self._deadline(timeout)
-        result = self._result(await self._run(sql, req_id, deadline), tuple_row)
+        result = self._result(await self._run(sql, params, req_id, deadline), tuple_row)
         if not result.is_update and not 0 <= column < result.field_count:
             await result.aclose()
             raise InterfaceError(f"column: expected 0 to {result.field_count - 1}, got {column!r}")
@@ -311,6 +366,21 @@ class Connection(Generic[R]):
         """A PEP 249 cursor, with awaits: ``async with conn.cursor() as cur``."""
         self._check()
         return Cursor(self, row_factory or self.row_factory)
+
+    async def prepare(self, sql: str, *, timeout: float | None = None) -> Statement[R]:
+        """Prepare an INSERT or a query, to bind rows or parameters to it as often as needed.
+
+        Args:
+            sql: One statement with ``?`` for values, and for the name of a table.
+            timeout: Seconds; the connection's ``read_timeout`` if not given.
+
+        Raises:
+            Error: The server refuses the statement.
+        """
+        self._check()
+        handle = Handle(self._transport, sql)
+        await handle.prepared(self._deadline(timeout))
+        return Statement(self, handle, self.row_factory)
 
     async def select_db(self, database: str, *, timeout: float | None = None) -> None:
         """Make a database the current one.
@@ -376,22 +446,80 @@ class Connection(Generic[R]):
 
     # Inside.
 
-    async def _run(self, sql: str, req_id: int | None, deadline: Deadline) -> ServerResult:
+    async def _run(
+        self, sql: str, params: Sequence[Any], req_id: int | None, deadline: Deadline
+    ) -> ServerResult:
         self._check()
         if not isinstance(sql, str):
             raise InterfaceError(f"sql: expected a string, got {type(sql).__name__}")
+        id = self._req_id(req_id)
+        if params:
+            word = first_word(sql)
+            if word == "select":
+                return await self._using(sql, lambda handle: handle.query(params, id, deadline))
+            if word == "insert":
+                written = await self._write(
+                    sql, lambda shape: shape.bind_rows([params]), id, deadline
+                )
+                return written_result(written, id, sql)
+            sql = render(sql, params)
+        result = await self._transport.query(sql, id, deadline)
+        if result.is_update and _USE.match(sql):
+            self._database = await self._transport.current_database(deadline)
+        return result
+
+    async def _write(
+        self,
+        sql: str,
+        make: Callable[[Shape], Iterable[Binding]],
+        req_id: int,
+        deadline: Deadline,
+    ) -> int:
+        """Run a prepared INSERT for the rows that ``make`` gives; the number of rows written."""
+
+        async def write(handle: Handle) -> int:
+            await handle.prepared(deadline)
+            written = 0
+            for binding in make(handle.shape):
+                await handle.bind([binding], deadline)
+                written += await handle.execute(req_id, deadline)
+            return written
+
+        self._check()
+        return await self._using(sql, write)
+
+    async def _using(self, sql: str, use: Callable[[Handle], Awaitable[T]]) -> T:
+        """Use a prepared statement, from the cache if it has one.
+
+        One from the cache may be out of date: the table was altered, or made anew. What fails
+        with it is tried once more with a fresh one.
+        """
+        database = self._database
+        handle = self._prepared.take(database, sql)
+        try:
+            try:
+                return await use(handle)
+            except DatabaseError as error:
+                is_refused = error.code is not None or isinstance(
+                    error, (DataError, StatementError)
+                )
+                if handle.is_fresh or not is_refused:
+                    raise
+                handle.close()
+                return await use(handle)
+        finally:
+            self._prepared.give(database, handle)
+
+    def _req_id(self, req_id: int | None) -> int:
         if req_id is None:
-            req_id = next_req_id()
-        elif (
+            return next_req_id()
+        if (
             isinstance(req_id, bool)
             or not isinstance(req_id, int)
             or not (0 < req_id <= _MAX_REQ_ID)
         ):
             raise InterfaceError(f"req_id: expected an integer from 1 to 2**63 - 1, got {req_id!r}")
-        result = await self._transport.query(sql, req_id, deadline)
-        if result.is_update and _USE.match(sql):
-            self._database = await self._transport.current_database(deadline)
-        return result
+        return req_id
 
     def _result(self, result: ServerResult, row_factory: RowFactory[S] | None) -> Result[Any]:
         decoder = RowDecoder(result.fields, result.precision, self._tz, self._options.timestamp)

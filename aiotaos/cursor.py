@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
@@ -31,6 +31,7 @@ class Cursor(Generic[R]):
     def __init__(self, connection: Connection[Any], row_factory: RowFactory[R]) -> None:
         self._connection = connection
         self._result: Result[R] | None = None
+        self._written = -1
         self._closed = False
         self.arraysize = 1
         self.row_factory = row_factory
@@ -74,7 +75,7 @@ class Cursor(Generic[R]):
     def rowcount(self) -> int:
         """Rows written; for queries the number of rows, -1 until the last has come."""
         if self._result is None:
-            return -1
+            return self._written
         if self._result.is_update:
             return self._result.affected_rows
         count = self._result.row_count
@@ -86,12 +87,18 @@ class Cursor(Generic[R]):
         return self._result
 
     async def execute(
-        self, sql: str, *, req_id: int | None = None, timeout: float | None = None
+        self,
+        sql: str,
+        params: Sequence[Any] = (),
+        *,
+        req_id: int | None = None,
+        timeout: float | None = None,
     ) -> Cursor[R]:
         """Run a statement; what was left of the last one is given up.
 
         Args:
-            sql: One statement; sent as it is.
+            sql: One statement; sent as it is if there are no parameters.
+            params: A value for each ``?``.
             req_id: Identifier for tracing, 1 to 2**63 - 1; made up if not given.
             timeout: Seconds; the connection's ``read_timeout`` if not given.
 
@@ -99,14 +106,38 @@ class Cursor(Generic[R]):
             The cursor itself.
         """
         self._check()
+        if isinstance(params, (str, bytes)) or not isinstance(params, Sequence):
+            raise InterfaceError(f"params: expected a sequence of values, got {params!r}")
         await self._drop()
         result = await self._connection.query(
-            sql, row_factory=self.row_factory, req_id=req_id, timeout=timeout
+            sql, *params, row_factory=self.row_factory, req_id=req_id, timeout=timeout
         )
         if self._closed:
             await result.aclose()
             raise InterfaceError("the cursor was closed during the call", req_id=result.req_id)
         self._result = result
+        return self
+
+    async def executemany(
+        self,
+        sql: str,
+        rows: Iterable[Sequence[Any]],
+        *,
+        req_id: int | None = None,
+        timeout: float | None = None,
+    ) -> Cursor[R]:
+        """Run a statement once for each row of parameters; see :meth:`Connection.executemany`.
+
+        Afterwards ``rowcount`` is the number of rows written.
+
+        Returns:
+            The cursor itself.
+        """
+        self._check()
+        await self._drop()
+        self._written = await self._connection.executemany(
+            sql, rows, req_id=req_id, timeout=timeout
+        )
         return self
 
     async def fetchone(self, *, timeout: float | None = None) -> R | None:
@@ -149,6 +180,7 @@ class Cursor(Generic[R]):
         await self.close()
 
     async def _drop(self) -> None:
+        self._written = -1
         if self._result is not None:
             await self._result.aclose()
             self._result = None

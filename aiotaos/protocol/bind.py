@@ -15,8 +15,9 @@ import numpy as np
 
 from ..errors import DataError, NotSupportedError, StatementError
 from ..types import DECIMALS, FieldKind, StatementField, TypeCode
+from .arrow import arrow_column, is_arrow
 from .block import DTYPES, HEADER, PREFIXES, SCHEMA
-from .columns import Column, Fixed, Values, Variable, check_lengths, make_column
+from .columns import Column, Fixed, Variable, check_lengths, make_column
 from .encode import encode_column
 from .frames import Action
 
@@ -54,14 +55,29 @@ class Binding:
     ends: Sequence[int]
 
 
-def bind_column(field: StatementField, values: Values) -> Column:
+def bind_column(field: StatementField, values: object) -> Column:
     """A column for binding, checked against what its field takes.
+
+    Args:
+        field: What it is bound to.
+        values: A list, a tuple, a numpy array, an Arrow array, or what makes itself a numpy array.
 
     Raises:
         DataError: A value does not fit; the message names column, row and value.
+        StatementError: It is no column.
     """
-    column = make_column(field, values)
-    check_lengths(field, column, values)
+    if is_arrow(values):
+        column = arrow_column(field, values)
+    elif isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes)):
+        column = make_column(field, values)
+    elif hasattr(values, "__array__"):
+        column = make_column(field, np.asarray(values))
+    else:
+        raise StatementError(
+            f"column {field.name!r}: expected a list, a numpy array or an Arrow array of values, "
+            f"got {type(values).__name__}"
+        )
+    check_lengths(field, column)
     return column
 
 

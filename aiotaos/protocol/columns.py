@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..types import DECIMALS, Precision, TypeCode
+from ..types import DECIMALS, FieldKind, Precision, TypeCode
 from .block import DTYPES, PREFIXES, Mask
 
 Values: TypeAlias = Sequence[object] | npt.NDArray[Any]
@@ -119,6 +119,27 @@ def gather(data: Bytes, starts: npt.NDArray[np.int64], lengths: Lengths) -> Byte
     return data[index]
 
 
+def concatenate(columns: Sequence[Column]) -> Column:
+    """One column of several of the same kind."""
+    first = columns[0]
+    if len(columns) == 1:
+        return first
+    nulls = None
+    if any(column.nulls is not None for column in columns):
+        nulls = np.concatenate(
+            [
+                np.zeros(len(column), np.bool_) if column.nulls is None else column.nulls
+                for column in columns
+            ]
+        )
+    if isinstance(first, Fixed):
+        fixed = [column.values for column in columns if isinstance(column, Fixed)]
+        return Fixed(np.concatenate(fixed), nulls)
+    variable = [column for column in columns if isinstance(column, Variable)]
+    lengths = np.concatenate([column.lengths for column in variable])
+    return Variable(lengths, np.concatenate([column.data for column in variable]), nulls)
+
+
 def make_column(field: Described, values: Values) -> Column:
     """Make a column of its values.
 
@@ -143,14 +164,16 @@ def make_column(field: Described, values: Values) -> Column:
     return _from_list(field, values)
 
 
-def check_lengths(field: Described, column: Column, values: Values) -> None:
-    """Check that no value is longer than a declared length.
+def check_lengths(field: Described, column: Column) -> None:
+    """Check that no value is longer than a declared length, and that NCHAR is text.
 
     Raises:
         DataError: One is; the message names column, row, value and both lengths.
     """
     if not isinstance(column, Variable) or not len(column) or field.type in DECIMALS:
         return
+    if field.type is TypeCode.NCHAR:
+        _check_text(field, column)
     limit = field.length
     lengths = column.lengths
     if int(lengths.max()) <= limit:
@@ -162,9 +185,19 @@ def check_lengths(field: Described, column: Column, values: Values) -> None:
         if int(lengths.max()) <= limit:
             return
     row = int(np.argmax(lengths > limit))
-    raise bad_value(
-        field, row, values[row], f"has {lengths[row]} {unit}, more than {field.type_name} takes"
-    )
+    value = bytes(column.cut(slice(row, row + 1)).data)
+    shown = value.decode("utf-8", "replace") if field.type in _TEXTS else value
+    problem = f"has {lengths[row]} {unit}, more than {field.type_name} takes"
+    raise bad_value(field, row, shown, problem)
+
+
+def _check_text(field: Described, column: Variable) -> None:
+    try:
+        column.data.tobytes().decode()
+    except UnicodeDecodeError as error:
+        row = int(np.searchsorted(np.cumsum(column.lengths), error.start, side="right"))
+        value = bytes(column.cut(slice(row, row + 1)).data).decode("utf-8", "surrogatepass")
+        raise bad_value(field, row, value, "cannot be sent as UTF-8") from None
 
 
 def bad_value(field: Described, row: int, value: object, problem: str) -> DataError:
@@ -174,7 +207,10 @@ def bad_value(field: Described, row: int, value: object, problem: str) -> DataEr
     except ValueError:  # an int of thousands of digits
         shown = f"<{type(value).__name__}>"
     shown = shown if len(shown) <= 60 else shown[:59] + "…"
-    error = DataError(f"column {field.name!r}, row {row}: {shown} {problem}")
+    is_tag = getattr(field, "kind", None) is FieldKind.TAG
+    error = DataError(
+        f"{'tag' if is_tag else 'column'} {field.name!r}, row {row}: {shown} {problem}"
+    )
     error.column, error.row = field.name, row
     return error
 

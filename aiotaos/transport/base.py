@@ -105,6 +105,13 @@ class ServerResult:
     statement: ServerStatement | None = None
 
 
+def written_result(rows: int, req_id: int, sql: str) -> ServerResult:
+    """The result of an INSERT that was bound, and is done."""
+    return ServerResult(
+        0, req_id, sql, True, rows, (), Precision.MILLISECOND, timing=0, finished=True
+    )
+
+
 class Transport(Protocol):
     """A session with a server, over one of the roads."""
 

@@ -1,0 +1,308 @@
+"""Rows and columns to bindings: which table each row goes to, and what its tags are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataError, StatementError
+from .protocol.arrow import is_arrow
+from .protocol.bind import MAX_TABLE_ROWS, Binding, bind_column, check_name
+from .protocol.columns import Column, bad_value, concatenate
+from .types import FieldKind, StatementField, TypeCode
+
+PerParameter: TypeAlias = Sequence[Any] | Mapping[str, Any]
+Codes: TypeAlias = npt.NDArray[np.intp]
+
+MESSAGE_ROWS = 65536
+"""Rows of one bind message; what is more goes in several."""
+
+
+class TableRows(NamedTuple):
+    """Rows of one table, as columns.
+
+    Attributes:
+        columns: For each ``?`` of a column its values, in their order or by name: lists, tuples,
+            numpy arrays (masked where NULL), Arrow arrays.
+        tbname: Name of the table; None where the statement names it.
+        tags: A value for each ``?`` of a tag, in their order or by name.
+    """
+
+    columns: PerParameter
+    tbname: str | None = None
+    tags: PerParameter = ()
+
+
+class Shape:
+    """The parameters of an INSERT, by what they are bound to.
+
+    Attributes:
+        fields: All of them, in the order of the ``?``.
+        columns: The columns.
+        tags: The tags.
+        has_tbname: Whether the table's name is one of them.
+    """
+
+    def __init__(self, fields: Sequence[StatementField]) -> None:
+        self.fields = tuple(fields)
+        self.columns = [field for field in fields if field.kind is FieldKind.COLUMN]
+        self.tags = [field for field in fields if field.kind is FieldKind.TAG]
+        self.has_tbname = any(field.kind is FieldKind.TBNAME for field in fields)
+        times = [field for field in self.columns if field.type is TypeCode.TIMESTAMP]
+        # Which of several is the table's time only the server knows.
+        self._time = times[0] if len(times) == 1 else None
+
+    def bind_tables(self, tables: Iterable[TableRows]) -> Iterator[Binding]:
+        """Bindings of rows given table by table.
+
+        Raises:
+            StatementError: Names, tags or columns are missing, too many, or of unequal length.
+            DataError: A value does not fit.
+        """
+        given = list(tables)
+        if not given:
+            return iter(())
+        names = self._names([table.tbname for table in given])
+        tags = [
+            _in_order("tag", self.tags, table.tags) for table in given
+        ]  # before the columns, which cost more
+        tag_columns = self._tags([list(column) for column in zip(*tags, strict=True)])
+        tables_columns = [self._table(table) for table in given]
+        columns = [concatenate(column) for column in zip(*tables_columns, strict=True)]
+        ends = np.cumsum([len(columns[0]) for columns in tables_columns]).tolist()
+        return split(Binding(names, self.tags, tag_columns, self.columns, columns, ends))
+
+    def bind_rows(self, rows: Iterable[Sequence[Any]]) -> Iterator[Binding]:
+        """Bindings of rows with a value for each ``?``; rows of a table keep their order.
+
+        A table's tags are those of its first row.
+
+        Raises:
+            StatementError: A row has too few or too many values, or no name of a table.
+            DataError: A value does not fit.
+        """
+        given = rows if isinstance(rows, list) else list(rows)
+        if not given:
+            return iter(())
+        try:
+            values = list(zip(*given, strict=True))
+        except (TypeError, ValueError):
+            values = []
+        if len(values) != len(self.fields):
+            raise self._ragged(given)
+        return self.bind_columns(values)
+
+    def bind_columns(self, values: Sequence[Any]) -> Iterator[Binding]:
+        """Bindings of a column for each ``?``, names and tags included, all of one length.
+
+        Raises:
+            StatementError: There are too few or too many columns, or they differ in length.
+            DataError: A value does not fit.
+        """
+        check_number("column", self.fields, values)
+        sizes = {len(column) for column in values}
+        if len(sizes) != 1:
+            raise _unequal(self.fields, values)
+        if sizes == {0}:
+            return iter(())
+        by_kind: dict[FieldKind, list[Any]] = {kind: [] for kind in FieldKind}
+        for field, column in zip(self.fields, values, strict=True):
+            by_kind[field.kind].append(column)
+        columns = self._made(by_kind[FieldKind.COLUMN])
+        if not self.has_tbname:
+            ends = [len(columns[0])]
+            return split(Binding(None, (), (), self.columns, columns, ends))
+        tables, codes = table_codes(by_kind[FieldKind.TBNAME][0])
+        names = self._names(tables)
+        tags = [bind_column(f, v) for f, v in zip(self.tags, by_kind[FieldKind.TAG], strict=True)]
+        order, ends, firsts = grouping(codes, len(tables))
+        if order is not None:
+            columns = [column.take(order) for column in columns]
+        tags = [column.take(firsts) for column in tags]
+        return split(Binding(names, self.tags, tags, self.columns, columns, ends))
+
+    def _names(self, names: Sequence[object]) -> list[str] | None:
+        if self.has_tbname:
+            return list(map(check_name, names))
+        given = next((name for name in names if name is not None), None)
+        if given is not None:
+            raise StatementError(
+                f"tbname: the statement names its table and takes no name, got {given!r}"
+            )
+        return None
+
+    def _tags(self, values: Sequence[Any]) -> list[Column]:
+        return [bind_column(field, v) for field, v in zip(self.tags, values, strict=True)]
+
+    def _table(self, table: TableRows) -> list[Column]:
+        try:
+            values = _in_order("column", self.columns, table.columns)
+            made = self._made(values)
+            if len({len(column) for column in made}) > 1:
+                raise _unequal(self.columns, made)
+            if not len(made[0]):
+                raise StatementError("there are no rows")
+        except (DataError, StatementError) as error:
+            if table.tbname is not None:
+                error.args = (f"table {table.tbname!r}: {error.message}",)
+                error.message = error.args[0]
+            raise
+        return made
+
+    def _made(self, values: Sequence[Any]) -> list[Column]:
+        columns = [
+            bind_column(field, column) for field, column in zip(self.columns, values, strict=True)
+        ]
+        if self._time is not None:
+            time = columns[self.columns.index(self._time)]
+            if time.nulls is not None and time.nulls.any():
+                row = int(np.argmax(time.nulls))
+                raise bad_value(self._time, row, None, "is no time; every row needs one")
+        return columns
+
+    def _ragged(self, rows: Sequence[Any]) -> StatementError:
+        for index, row in enumerate(rows):
+            if not isinstance(row, Sequence) or isinstance(row, (str, bytes)):
+                return StatementError(
+                    f"row {index}: expected a sequence of {len(self.fields)} values, got {row!r}"
+                )
+            if len(row) != len(self.fields):
+                return StatementError(
+                    f"row {index} has {len(row)} values, the statement takes {len(self.fields)}"
+                )
+        raise AssertionError("every row is of the right length")
+
+
+def split(binding: Binding) -> Iterator[Binding]:
+    """Cut a binding into messages: as many rows as a table and a message may have."""
+    rows = binding.ends[-1]
+    starts = [0, *binding.ends[:-1]]
+    longest = max(end - start for start, end in zip(starts, binding.ends, strict=True))
+    if rows <= MESSAGE_ROWS and longest <= MAX_TABLE_ROWS:
+        yield binding
+        return
+    pieces: list[tuple[int, int, int]] = []
+    count = 0
+    for table, (start, end) in enumerate(zip(starts, binding.ends, strict=True)):
+        for first in range(start, end, MAX_TABLE_ROWS):
+            last = min(first + MAX_TABLE_ROWS, end)
+            # Without a name the rows are the statement's own table's, one piece a message.
+            if pieces and (binding.names is None or count + last - first > MESSAGE_ROWS):
+                yield _message(binding, pieces)
+                pieces, count = [], 0
+            pieces.append((table, first, last))
+            count += last - first
+    yield _message(binding, pieces)
+
+
+def _message(binding: Binding, pieces: Sequence[tuple[int, int, int]]) -> Binding:
+    tables = [table for table, _, _ in pieces]
+    first, last = pieces[0][1], pieces[-1][2]
+    return Binding(
+        None if binding.names is None else [binding.names[table] for table in tables],
+        binding.tag_fields,
+        [column.take(np.array(tables, np.intp)) for column in binding.tags],
+        binding.fields,
+        [column.cut(slice(first, last)) for column in binding.columns],
+        [end - first for _, _, end in pieces],
+    )
+
+
+def table_codes(names: Any) -> tuple[list[Any], Codes]:
+    """Number the tables of a column of names.
+
+    Returns:
+        The names, each once, in order of appearance, and for each row the index of its name.
+    """
+    if is_arrow(names):
+        return _arrow_codes(names)
+    if isinstance(names, np.ndarray) and names.dtype.kind in "US" and len(names):
+        # Rows of one table often stand together: look at the places where the name changes.
+        changes = np.flatnonzero(names[1:] != names[:-1]) + 1
+        if len(changes) < len(names) // 4:
+            heads = names[np.concatenate(([0], changes))].tolist()
+            unique, codes = _list_codes(heads)
+            sizes = np.diff(np.concatenate(([0], changes, [len(names)])))
+            return unique, np.repeat(codes, sizes)
+    if not isinstance(names, (list, tuple)):
+        names = np.asarray(names).tolist()
+    return _list_codes(names)
+
+
+def _list_codes(names: Sequence[Any]) -> tuple[list[Any], Codes]:
+    try:
+        places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    except TypeError:
+        wrong = next(name for name in names if not isinstance(name, str))
+        check_name(wrong)
+        raise
+    return list(places), np.fromiter(map(places.__getitem__, names), np.intp, len(names))
+
+
+def _arrow_codes(names: Any) -> tuple[list[Any], Codes]:
+    import pyarrow as pa
+
+    array = names if isinstance(names, (pa.Array, pa.ChunkedArray)) else pa.array(names)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if array.null_count:
+        check_name(None)
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    codes = array.indices.to_numpy(zero_copy_only=False).astype(np.intp)
+    unique, places = np.unique(codes, return_inverse=True)
+    return array.dictionary.take(pa.array(unique)).to_pylist(), places.astype(np.intp)
+
+
+def grouping(codes: Codes, count: int) -> tuple[Codes | None, list[int], Codes]:
+    """Bring the rows of each table together, in their order.
+
+    Returns:
+        The order of the rows, None if they stand in it already; the index behind the last row of
+        each table; and the row where each table is first met.
+    """
+    ends = np.cumsum(np.bincount(codes, minlength=count))
+    if len(codes) < 2 or not (codes[1:] < codes[:-1]).any():
+        return None, ends.tolist(), np.concatenate(([0], ends[:-1])).astype(np.intp)
+    # Small integers are sorted by radix, in linear time.
+    small = codes.astype(np.uint16) if count <= 2**16 else codes
+    order = np.argsort(small, kind="stable")
+    return order, ends.tolist(), order[np.concatenate(([0], ends[:-1]))]
+
+
+def _in_order(what: str, fields: Sequence[StatementField], given: PerParameter | None) -> list[Any]:
+    """What is given by name or in order, in order."""
+    if isinstance(given, Mapping):
+        names = [field.name for field in fields]
+        missing = [name for name in names if name not in given]
+        unknown = [name for name in given if name not in names]
+        if missing or unknown:
+            raise StatementError(
+                f"{what}s by name: {'missing' if missing else 'unknown'} "
+                f"{', '.join(map(repr, missing or unknown))}; expected {', '.join(names)}"
+            )
+        return [given[name] for name in names]
+    values = list(given or ())
+    check_number(what, fields, values)
+    return values
+
+
+def check_number(what: str, fields: Sequence[StatementField], values: Sequence[Any]) -> None:
+    """Check that there is one value for each field.
+
+    Raises:
+        StatementError: There are more or fewer.
+    """
+    if len(values) != len(fields):
+        names = ", ".join(field.name for field in fields) or "none"
+        raise StatementError(f"{what}s: expected {len(fields)} ({names}), got {len(values)}")
+
+
+def _unequal(fields: Sequence[StatementField], values: Sequence[Any]) -> StatementError:
+    sizes = ", ".join(
+        f"{field.name} {len(column)}" for field, column in zip(fields, values, strict=True)
+    )
+    return StatementError(f"columns of unequal length: {sizes}")

@@ -1,0 +1,363 @@
+"""Prepared statements."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic
+
+from .binding import PerParameter, Shape, TableRows
+from .errors import InterfaceError, StatementError
+from .protocol.bind import Binding, query_parameters
+from .protocol.sql import check_count
+from .result import Result
+from .row_factories import R, RowFactory
+from .transport.base import Deadline, ServerResult, ServerStatement, Transport
+from .types import StatementField
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+class Handle:
+    """A prepared statement on the server, made again when the server has it no more.
+
+    Attributes:
+        sql: The statement.
+        server: What the server knows of it.
+        shape: The parameters of an INSERT.
+        result: The last result of a query.
+        is_fresh: Whether it was prepared for the present use.
+    """
+
+    def __init__(self, transport: Transport, sql: str) -> None:
+        self._transport = transport
+        self.sql = sql
+        self.server: ServerStatement | None = None
+        self.shape = Shape(())
+        self.result: ServerResult | None = None
+        self.is_fresh = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is read from it at the moment."""
+        return self.result is None or self.result.finished
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server has no such statement: not yet, or no more."""
+        return self.server is None or self.server.closed
+
+    @property
+    def is_insert(self) -> bool:
+        """Whether it writes."""
+        return self.server is not None and self.server.is_insert
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of ``?``."""
+        if self.server is None:
+            return 0
+        return len(self.shape.fields) if self.server.is_insert else self.server.parameter_count
+
+    async def prepared(self, deadline: Deadline) -> ServerStatement:
+        """The statement, prepared if it is not."""
+        server = self.server
+        if server is None or server.closed:
+            server = await self._transport.prepare(self.sql, deadline)
+            self.server, self.shape, self.is_fresh = server, Shape(server.fields), True
+        return server
+
+    async def bind(self, bindings: Iterable[Binding], deadline: Deadline) -> int:
+        """Send rows; gives their number."""
+        server = await self.prepared(deadline)
+        rows = 0
+        for binding in bindings:
+            await self._transport.bind(server, binding, deadline)
+            rows += binding.ends[-1]
+        return rows
+
+    async def execute(self, req_id: int, deadline: Deadline) -> int:
+        """Write what is bound; gives the number of rows written."""
+        server = await self.prepared(deadline)
+        return await self._transport.execute_statement(server, req_id, deadline)
+
+    async def query(
+        self, parameters: Sequence[object], req_id: int, deadline: Deadline
+    ) -> ServerResult:
+        """Run a query with parameters."""
+        if self.result is not None:
+            self._transport.free(self.result)  # which closes the statement unless it was read
+            self.result = None
+        server = await self.prepared(deadline)
+        check_count(server.parameter_count, parameters)
+        if parameters:
+            await self._transport.bind(server, query_parameters(parameters), deadline)
+        await self._transport.execute_statement(server, req_id, deadline)
+        self.result = await self._transport.statement_result(server, req_id, deadline)
+        return self.result
+
+    def close(self) -> None:
+        """Let the server drop the statement, and the result that is still read from it."""
+        if self.result is not None:
+            self._transport.free(self.result)
+        if self.server is not None:
+            self._transport.close_statement(self.server)
+
+
+class StatementCache:
+    """Prepared statements that wait to be used again; the least used go first.
+
+    Args:
+        transport: Where they are prepared.
+        size: How many may wait.
+    """
+
+    def __init__(self, transport: Transport, size: int = 64) -> None:
+        self._transport = transport
+        self._size = size
+        self._waiting: dict[tuple[str | None, str], list[Handle]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def take(self, database: str | None, sql: str) -> Handle:
+        """A handle for a statement of a database: one that waits, or a new one."""
+        waiting = self._waiting.pop((database, sql), [])
+        self._count -= len(waiting)
+        idle = [handle for handle in waiting if handle.is_idle and not handle.is_closed]
+        busy = [handle for handle in waiting if not handle.is_idle]
+        handle = idle.pop() if idle else Handle(self._transport, sql)
+        handle.is_fresh = False
+        for other in idle + busy:
+            self.give(database, other)
+        return handle
+
+    def give(self, database: str | None, handle: Handle) -> None:
+        """Keep a handle for the next use; its last result may still be read."""
+        if handle.is_closed:
+            return
+        key = (database, handle.sql)
+        waiting = self._waiting.pop(key, [])
+        waiting.append(handle)
+        self._waiting[key] = waiting  # the last used stand last
+        self._count += 1
+        if self._count > self._size:
+            self._drop_one()
+
+    def _drop_one(self) -> None:
+        for key, waiting in self._waiting.items():
+            for handle in waiting:
+                if handle.is_idle:
+                    waiting.remove(handle)
+                    self._count -= 1
+                    if not waiting:
+                        del self._waiting[key]
+                    handle.close()
+                    return
+
+
+class Statement(Generic[R]):
+    """A prepared INSERT or query; made by :meth:`Connection.prepare`.
+
+    Bind rows as often as needed, then execute. Nothing is sent of a call that has bad input. An
+    error of the server loses what is bound and not executed, and the statement prepares itself
+    again at its next use. It is used by one task at a time.
+
+    Attributes:
+        sql: The statement.
+        row_factory: What the rows of a query are.
+    """
+
+    def __init__(
+        self, connection: Connection[Any], handle: Handle, row_factory: RowFactory[R]
+    ) -> None:
+        self._connection = connection
+        self._handle = handle
+        self._loop = asyncio.get_running_loop()
+        self._bound = 0
+        self._busy = False
+        self._closed = False
+        self.sql = handle.sql
+        self.row_factory = row_factory
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self._bound} rows bound"
+        kind = "INSERT" if self.is_insert else "query"
+        return f"<Statement {kind}, {state}>"
+
+    @property
+    def fields(self) -> tuple[StatementField, ...]:
+        """The parameters of an INSERT in the order of the ``?``; empty for a query."""
+        return self._handle.shape.fields
+
+    @property
+    def is_insert(self) -> bool:
+        """Whether it writes; otherwise it is a query."""
+        return self._handle.is_insert
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of ``?``."""
+        return self._handle.parameter_count
+
+    @property
+    def bound(self) -> int:
+        """Number of rows that are bound and not executed."""
+        return self._bound
+
+    @property
+    def closed(self) -> bool:
+        """Whether the statement is closed."""
+        return self._closed
+
+    async def bind(
+        self,
+        columns: PerParameter,
+        *,
+        tbname: str | None = None,
+        tags: PerParameter = (),
+        timeout: float | None = None,
+    ) -> None:
+        """Bind rows of one table, as columns.
+
+        Args:
+            columns: For each ``?`` of a column its values, in their order or by name: lists,
+                tuples, numpy arrays (masked where NULL), Arrow arrays.
+            tbname: Name of the table, where it is a ``?``.
+            tags: A value for each ``?`` of a tag, in their order or by name. They count when the
+                table does not exist yet.
+            timeout: Seconds; the connection's ``read_timeout`` if not given.
+
+        Raises:
+            StatementError: Something is missing, too much, or of unequal length.
+            DataError: A value does not fit its column; the message names column, row and value.
+        """
+        await self.bind_tables([TableRows(columns, tbname, tags)], timeout=timeout)
+
+    async def bind_tables(
+        self, tables: Iterable[TableRows], *, timeout: float | None = None
+    ) -> None:
+        """Bind rows of several tables with their tags at once; errors as :meth:`bind`."""
+        await self._bind(lambda shape: shape.bind_tables(tables), timeout)
+
+    async def bind_rows(
+        self, rows: Iterable[Sequence[Any]], *, timeout: float | None = None
+    ) -> None:
+        """Bind rows, each with a value for every ``?`` in their order; errors as :meth:`bind`.
+
+        Rows of a table keep their order; its tags are those of its first row.
+        """
+        await self._bind(lambda shape: shape.bind_rows(rows), timeout)
+
+    async def execute(
+        self, *row: Any, req_id: int | None = None, timeout: float | None = None
+    ) -> int:
+        """Write what is bound; with arguments, a row with a value for every ``?`` as well.
+
+        Args:
+            row: Values of one more row.
+            req_id: Identifier for tracing, 1 to 2**63 - 1; made up if not given.
+            timeout: Seconds; the connection's ``read_timeout`` if not given.
+
+        Returns:
+            Number of rows written.
+
+        Raises:
+            StatementError: It is a query, or nothing is bound.
+            Error: The server refuses the rows; none of what was bound is bound any more.
+        """
+        if row:
+            await self.bind_rows([row], timeout=timeout)
+        id = self._connection._req_id(req_id)
+        deadline = self._connection._deadline(timeout)
+        with self._use() as handle:
+            if not self.is_insert:
+                raise StatementError("the statement is a query; run it with query()", sql=self.sql)
+            if not self._bound:
+                raise StatementError("nothing is bound", sql=self.sql)
+            self._bound = 0
+            return await handle.execute(id, deadline)
+
+    async def query(
+        self, *parameters: Any, req_id: int | None = None, timeout: float | None = None
+    ) -> Result[R]:
+        """Run a query; a result of an earlier run that is not read to its end is given up.
+
+        Args:
+            parameters: A value for each ``?``.
+            req_id: Identifier for tracing, 1 to 2**63 - 1; made up if not given.
+            timeout: Seconds until the result stands; the connection's ``read_timeout`` if not
+                given.
+
+        Raises:
+            StatementError: It is an INSERT, or the number of parameters is wrong.
+            DataError: A parameter cannot be sent.
+        """
+        id = self._connection._req_id(req_id)
+        deadline = self._connection._deadline(timeout)
+        with self._use() as handle:
+            if self.is_insert:
+                raise StatementError("the statement is an INSERT; it has no rows", sql=self.sql)
+            result = await handle.query(parameters, id, deadline)
+        return self._connection._result(result, self.row_factory)
+
+    async def fetch(
+        self, *parameters: Any, req_id: int | None = None, timeout: float | None = None
+    ) -> list[R]:
+        """Run a query and return all its rows; arguments as :meth:`query`."""
+        deadline = self._connection._deadline(timeout)
+        result = await self.query(*parameters, req_id=req_id, timeout=timeout)
+        return await result._read_all(deadline)
+
+    async def aclose(self) -> None:
+        """Close the statement; what is bound and not executed is dropped. May be called again."""
+        if not self._closed:
+            self._closed = True
+            self._bound = 0
+            self._handle.close()
+
+    async def __aenter__(self) -> Statement[R]:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._handle.close)
+
+    async def _bind(
+        self, make: Callable[[Shape], Iterator[Binding]], timeout: float | None
+    ) -> None:
+        deadline = self._connection._deadline(timeout)
+        with self._use() as handle:
+            await handle.prepared(deadline)
+            if not self.is_insert:
+                raise StatementError(
+                    "the statement is a query; give its parameters to query()", sql=self.sql
+                )
+            self._bound += await handle.bind(make(handle.shape), deadline)
+
+    @contextmanager
+    def _use(self) -> Iterator[Handle]:
+        self._connection._check()
+        if self._closed:
+            raise StatementError("the statement is closed", sql=self.sql)
+        if self._busy:
+            raise InterfaceError("another task is using this statement", sql=self.sql)
+        self._busy = True
+        try:
+            yield self._handle
+        finally:
+            self._busy = False
+            if self._handle.is_closed:
+                self._bound = 0
