@@ -28,6 +28,7 @@ from .errors import (
     TimeoutError,
     TmqError,
     Warning,
+    WriteError,
 )
 from .options import Options
 from .protocol.block import Block, FixedColumn, Row, VariableColumn
@@ -40,9 +41,11 @@ from .row_factories import (
     namedtuple_row,
     tuple_row,
 )
+from .schemaless import line
 from .statement import Statement
 from .types import Field, FieldKind, Precision, SchemalessProtocol, StatementField, TypeCode
 from .version import __version__
+from .writer import Writer, WriterStats
 
 apilevel = "2.0"
 """PEP 249: the level of the interface."""
@@ -92,11 +95,15 @@ __all__ = [
     "TypeCode",
     "VariableColumn",
     "Warning",
+    "WriteError",
+    "Writer",
+    "WriterStats",
     "__version__",
     "apilevel",
     "class_row",
     "connect",
     "dict_row",
+    "line",
     "namedtuple_row",
     "paramstyle",
     "threadsafety",

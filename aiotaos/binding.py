@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError, StatementError
-from .protocol.arrow import is_arrow
+from .protocol.arrow import arrow_codes, arrow_taken, is_arrow, plain_array
 from .protocol.bind import MAX_TABLE_ROWS, Binding, bind_column, check_name
 from .protocol.columns import Column, bad_value, concatenate
 from .types import FieldKind, StatementField, TypeCode
 
 PerParameter: TypeAlias = Sequence[Any] | Mapping[str, Any]
 Codes: TypeAlias = npt.NDArray[np.intp]
+Order: TypeAlias = npt.NDArray[np.intp]
 
 MESSAGE_ROWS = 65536
 """Rows of one bind message; what is more goes in several."""
@@ -116,12 +117,14 @@ class Shape:
             ends = [len(columns[0])]
             return split(Binding(None, (), (), self.columns, columns, ends))
         tables, codes = table_codes(by_kind[FieldKind.TBNAME][0])
-        names = self._names(tables)
-        tags = [bind_column(f, v) for f, v in zip(self.tags, by_kind[FieldKind.TAG], strict=True)]
         order, ends, firsts = grouping(codes, len(tables))
+        names = _checked_names(tables, firsts)
         if order is not None:
             columns = [column.take(order) for column in columns]
-        tags = [column.take(firsts) for column in tags]
+        tags = [
+            _tag(field, column, firsts)
+            for field, column in zip(self.tags, by_kind[FieldKind.TAG], strict=True)
+        ]
         return split(Binding(names, self.tags, tags, self.columns, columns, ends))
 
     def _names(self, names: Sequence[object]) -> list[str] | None:
@@ -176,6 +179,33 @@ class Shape:
         raise AssertionError("every row is of the right length")
 
 
+def _checked_names(names: Sequence[object], firsts: Order) -> list[str]:
+    for name, row in zip(names, firsts.tolist(), strict=True):
+        try:
+            check_name(name)
+        except StatementError as error:
+            wrong = DataError(f"row {row}: {error.message}")
+            wrong.column, wrong.row = "tbname", row
+            raise wrong from None
+    return list(names)  # type: ignore[arg-type]  # each was checked to be a string
+
+
+def _tag(field: StatementField, values: Any, firsts: Order) -> Column:
+    """The value of a tag for each table: that of the table's first row."""
+    if is_arrow(values):
+        chosen = arrow_taken(values, firsts)
+    elif isinstance(values, (list, tuple)):
+        chosen = [values[row] for row in firsts.tolist()]
+    else:
+        chosen = np.asanyarray(values)[firsts]
+    try:
+        return bind_column(field, chosen)
+    except DataError as error:
+        if error.row is not None:
+            error.shift(int(firsts[error.row]) - error.row)
+        raise
+
+
 def split(binding: Binding) -> Iterator[Binding]:
     """Cut a binding into messages: as many rows as a table and a message may have."""
     rows = binding.ends[-1]
@@ -218,7 +248,10 @@ def table_codes(names: Any) -> tuple[list[Any], Codes]:
         The names, each once, in order of appearance, and for each row the index of its name.
     """
     if is_arrow(names):
-        return _arrow_codes(names)
+        found = arrow_codes(names)
+        if found is not None:
+            return found
+        names = plain_array(names).to_pylist()
     if isinstance(names, np.ndarray) and names.dtype.kind in "US" and len(names):
         # Rows of one table often stand together: look at the places where the name changes.
         changes = np.flatnonzero(names[1:] != names[:-1]) + 1
@@ -240,21 +273,6 @@ def _list_codes(names: Sequence[Any]) -> tuple[list[Any], Codes]:
         check_name(wrong)
         raise
     return list(places), np.fromiter(map(places.__getitem__, names), np.intp, len(names))
-
-
-def _arrow_codes(names: Any) -> tuple[list[Any], Codes]:
-    import pyarrow as pa
-
-    array = names if isinstance(names, (pa.Array, pa.ChunkedArray)) else pa.array(names)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    if array.null_count:
-        check_name(None)
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    codes = array.indices.to_numpy(zero_copy_only=False).astype(np.intp)
-    unique, places = np.unique(codes, return_inverse=True)
-    return array.dictionary.take(pa.array(unique)).to_pylist(), places.astype(np.intp)
 
 
 def grouping(codes: Codes, count: int) -> tuple[Codes | None, list[int], Codes]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 from .binding import Shape
 from .cursor import Cursor
 from .errors import DatabaseError, DataError, InterfaceError, StatementError
+from .insert import BATCH_ROWS, Target, insert
 from .options import OptionArguments, Options, Road, seconds
 from .protocol.bind import Binding
 from .protocol.block import Row
@@ -19,10 +20,14 @@ from .protocol.rows import RowDecoder
 from .protocol.sql import first_word, render
 from .result import Result
 from .row_factories import R, RowFactory, tuple_row
+from .schemaless import schemaless_arguments
+from .sources import Data
 from .statement import Handle, Statement, StatementCache
 from .transport.base import Deadline, ServerResult, Transport, next_req_id, written_result
 from .transport.dial import open_session
+from .types import SchemalessProtocol
 from .version import __version__
+from .writer import Writer, WriterOptions
 
 if TYPE_CHECKING:
     from .embedded.shared import Hold
@@ -358,6 +363,114 @@ class Connection(Generic[R]):
         row = await result._read_first(deadline)
         return None if row is None else row[column]
 
+    async def insert(
+        self,
+        table: str,
+        data: Data,
+        *,
+        tbname: str | None = None,
+        tags: Sequence[str] = (),
+        columns: Sequence[str] | None = None,
+        batch_rows: int = BATCH_ROWS,
+        timeout: float | None = None,
+    ) -> int:
+        """Write many rows, from whatever holds them.
+
+        Rows of a super table are grouped by sub-table; sub-tables that do not exist are created
+        with the tags of their first row. Data is read and written batch by batch; when a batch
+        fails, those before it are written.
+
+        Args:
+            table: ``table`` or ``database.table``, as TDengine stores the name; the super table
+                if ``tbname`` is given.
+            data: Rows (tuples, mappings, dataclasses), a dict of columns, a structured numpy array,
+                or anything with Arrow's PyCapsule interface (pyarrow, pandas, polars); or an
+                iterator or asynchronous iterator of these. What a mapping lacks is NULL.
+            tbname: Name of the column that holds the sub-tables' names.
+            tags: Names of the columns that hold tags; the others are written as columns.
+            columns: Names of the values of rows that are tuples. Without it such rows are the
+                sub-table's name, its tags, and all columns of the table. Of data with names, the
+                columns to write.
+            batch_rows: Rows written at a time.
+            timeout: Seconds that one batch may take; the connection's ``read_timeout`` if not
+                given.
+
+        Returns:
+            Number of rows written.
+
+        Raises:
+            DataError: A value does not fit its column; the message names column, row and value.
+            StatementError: The data lacks a column, or columns differ in length.
+            Error: The server refuses a batch.
+        """
+        self._check()
+        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
+            raise InterfaceError(f"batch_rows: expected a whole number from 1, got {batch_rows!r}")
+        target = Target(table, tbname, tags, columns)
+        return await insert(self, target, data, batch_rows, timeout)
+
+    def writer(
+        self,
+        table: str,
+        *,
+        tbname: str | None = None,
+        tags: Sequence[str] = (),
+        columns: Sequence[str] | None = None,
+        **options: Unpack[WriterOptions],
+    ) -> Writer:
+        """A writer that gathers single rows and writes them in batches.
+
+        Args:
+            table: As :meth:`insert`.
+            tbname: As :meth:`insert`.
+            tags: As :meth:`insert`.
+            columns: As :meth:`insert`.
+            options: See :class:`aiotaos.Writer`.
+
+        Raises:
+            InterfaceError: An argument cannot be what it is.
+        """
+        return Writer(self, Target(table, tbname, tags, columns), **options)
+
+    async def schemaless_insert(
+        self,
+        lines: str | bytes | Iterable[str | bytes],
+        protocol: SchemalessProtocol = SchemalessProtocol.LINE,
+        precision: str = "ms",
+        *,
+        ttl: int | None = None,
+        req_id: int | None = None,
+        table_name_key: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Write lines; tables, columns and tags that they name are created.
+
+        The connection needs a current database. Lines are not written all or none: some may stand
+        when one is refused; writing them again does no harm.
+
+        Args:
+            lines: One text, or several; of JSON one document.
+            protocol: What they are.
+            precision: Unit of the timestamps of line protocol: ``"h"``, ``"m"``, ``"s"``,
+                ``"ms"``, ``"us"`` or ``"ns"``. The other protocols tell by the number of digits.
+            ttl: Days that a table made by this call lives; for ever if not given.
+            req_id: Identifier for tracing, 1 to 2**63 - 1; made up if not given.
+            table_name_key: Name of the tag whose value becomes the sub-table's name.
+            timeout: Seconds; the connection's ``read_timeout`` if not given.
+
+        Returns:
+            Number of rows written.
+
+        Raises:
+            SchemalessError: A line is refused; the message names it.
+            InterfaceError: An argument cannot be what it is.
+        """
+        self._check()
+        arguments = schemaless_arguments(
+            lines, protocol, precision, ttl, self._req_id(req_id), table_name_key
+        )
+        return await self._transport.schemaless_insert(arguments, self._deadline(timeout))
+
     @overload
     def cursor(self) -> Cursor[R]: ...
     @overload
@@ -474,15 +587,24 @@ class Connection(Generic[R]):
         make: Callable[[Shape], Iterable[Binding]],
         req_id: int,
         deadline: Deadline,
+        turn: Callable[[], Awaitable[None]] | None = None,
     ) -> int:
-        """Run a prepared INSERT for the rows that ``make`` gives; the number of rows written."""
+        """Run a prepared INSERT for the rows that ``make`` gives; the number of rows written.
+
+        The rows are encoded, then ``turn`` is awaited, then they are sent.
+        """
 
         async def write(handle: Handle) -> int:
             await handle.prepared(deadline)
+            bindings = make(handle.shape)
+            limit = deadline
+            if turn is not None:
+                await turn()
+                limit = Deadline(deadline.seconds)
             written = 0
-            for binding in make(handle.shape):
-                await handle.bind([binding], deadline)
-                written += await handle.execute(req_id, deadline)
+            for binding in bindings:
+                await handle.bind([binding], limit)
+                written += await handle.execute(req_id, limit)
             return written
 
         self._check()

@@ -12,6 +12,7 @@ The tree is PEP 249's, with the additional classes that TDengine's Python client
         │   │   ├── AuthenticationError
         │   │   └── ConnectionLost
         │   ├── TimeoutError      an await took too long (also a builtin TimeoutError)
+        │   ├── WriteError        rows that a writer could not write
         │   └── ProtocolError     an answer that cannot be understood
         ├── IntegrityError
         ├── InternalError
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from typing import Any
 
 _SQL_SHOWN = 200
 _PASSWORD = re.compile(
@@ -110,6 +112,13 @@ class DataError(DatabaseError):
     column: str | None = None
     row: int | None = None
 
+    def shift(self, rows: int) -> None:
+        """Count ``row`` from the beginning of what was given, ``rows`` before its part."""
+        if self.row is not None and rows:
+            self.message = self.message.replace(f"row {self.row}:", f"row {self.row + rows}:", 1)
+            self.row += rows
+            self.args = (self.message,)
+
 
 class OperationalError(DatabaseError):
     """The server, or the way to it, failed."""
@@ -133,6 +142,21 @@ class TimeoutError(OperationalError, builtins.TimeoutError):
 
 class ProtocolError(OperationalError):
     """The server sent something that cannot be understood: a truncated or inconsistent block."""
+
+
+class WriteError(OperationalError):
+    """Rows that a writer had taken could not be written.
+
+    Attributes:
+        rows: The rows, as they were given.
+    """
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.rows: list[Any] = []
+
+    def __str__(self) -> str:
+        return f"{len(self.rows)} {super().__str__()}"
 
 
 class IntegrityError(DatabaseError):

@@ -58,6 +58,49 @@ def record_batches(source: object) -> Iterator[pyarrow.RecordBatch]:
         yield pa.record_batch(source)
 
 
+def plain_array(source: object) -> Any:
+    """One pyarrow array of an array or of chunks; views of strings become strings.
+
+    Raises:
+        InterfaceError: pyarrow is not installed.
+    """
+    pa = _pyarrow()
+    array: Any = source
+    if not isinstance(array, (pa.Array, pa.ChunkedArray)):
+        make = pa.array if hasattr(source, "__arrow_c_array__") else pa.chunked_array
+        array = make(source)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if pa.types.is_string_view(array.type):
+        return array.cast(pa.large_string())
+    if pa.types.is_binary_view(array.type):
+        return array.cast(pa.large_binary())
+    return array
+
+
+def arrow_codes(names: object) -> tuple[list[Any], Any] | None:
+    """Number the distinct values of a column.
+
+    Returns:
+        The values, each once, and for each row the index of its value, shape (rows,); None if
+        there are NULLs.
+    """
+    pa = _pyarrow()
+    array = plain_array(names)
+    if array.null_count:
+        return None
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    values = array.dictionary.to_pylist()
+    used, codes = np.unique(array.indices.to_numpy(zero_copy_only=False), return_inverse=True)
+    return [values[index] for index in used.tolist()], codes.astype(np.intp)
+
+
+def arrow_taken(values: object, rows: Any) -> Any:
+    """Some rows of an array."""
+    return plain_array(values).take(_pyarrow().array(rows))
+
+
 def arrow_column(field: Described, source: object) -> Column:
     """Make a column of an Arrow array or chunked array.
 
@@ -69,12 +112,7 @@ def arrow_column(field: Described, source: object) -> Column:
         InterfaceError: pyarrow is not installed.
     """
     pa = _pyarrow()
-    array: Any = source
-    if not isinstance(array, (pa.Array, pa.ChunkedArray)):
-        make = pa.array if hasattr(source, "__arrow_c_array__") else pa.chunked_array
-        array = make(source)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
+    array = plain_array(source)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type
@@ -111,10 +149,7 @@ def _is_text(pa: Any, kind: Any) -> bool:
 def _is_binary(pa: Any, kind: Any) -> bool:
     types = pa.types
     return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_binary_view(kind)
-        or types.is_fixed_size_binary(kind)
+        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
     )
 
 

@@ -471,6 +471,18 @@ def _ticks(value: object, precision: Precision) -> int:
     )
 
 
+def ticks_of(value: object, precision: Precision) -> int:
+    """The ticks of one instant: an aware ``datetime``, a ``datetime64`` or an ``int``.
+
+    Raises:
+        DataError: It is none of these.
+    """
+    try:
+        return _ticks(value, precision)
+    except (_Refused, OverflowError) as error:
+        raise DataError(f"timestamp: {value!r} {error}") from None
+
+
 _COARSE = frozenset({"Y", "M", "W", "D", "h", "m", "s"})
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
