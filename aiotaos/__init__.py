@@ -30,6 +30,7 @@ from .errors import (
     Warning,
     WriteError,
 )
+from .official_statement import OfficialStatement
 from .options import Options
 from .protocol.block import Block, FixedColumn, Row, VariableColumn
 from .result import Result
@@ -74,6 +75,7 @@ __all__ = [
     "InterfaceError",
     "InternalError",
     "NotSupportedError",
+    "OfficialStatement",
     "OperationalError",
     "Options",
     "Precision",

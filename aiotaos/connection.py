@@ -13,6 +13,7 @@ from .binding import Shape
 from .cursor import Cursor
 from .errors import DatabaseError, DataError, InterfaceError, StatementError
 from .insert import BATCH_ROWS, Target, insert
+from .official_statement import OfficialStatement
 from .options import OptionArguments, Options, Road, seconds
 from .protocol.bind import Binding
 from .protocol.block import Row
@@ -494,6 +495,15 @@ class Connection(Generic[R]):
         handle = Handle(self._transport, sql)
         await handle.prepared(self._deadline(timeout))
         return Statement(self, handle, self.row_factory)
+
+    def stmt2_statement(self) -> OfficialStatement[R]:
+        """A prepared statement with the official clients' method names."""
+        self._check()
+        return OfficialStatement(self)
+
+    def statement(self) -> OfficialStatement[R]:
+        """The same as :meth:`stmt2_statement`: the better of the server's interfaces is taken."""
+        return self.stmt2_statement()
 
     async def select_db(self, database: str, *, timeout: float | None = None) -> None:
         """Make a database the current one.

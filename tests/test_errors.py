@@ -28,6 +28,7 @@ TREE = {
     "StatementError": "DatabaseError",
     "ResultError": "DatabaseError",
     "SchemalessError": "DatabaseError",
+    "WriteError": "OperationalError",
     "TmqError": "DatabaseError",
 }
 CLASSES = [getattr(errors, name) for name in TREE if name != "Warning"]
