@@ -156,7 +156,8 @@ class WriteError(OperationalError):
         self.rows: list[Any] = []
 
     def __str__(self) -> str:
-        return f"{len(self.rows)} {super().__str__()}"
+        text = super().__str__()
+        return f"{len(self.rows)} rows: {text}" if self.rows else text
 
 
 class IntegrityError(DatabaseError):

@@ -384,9 +384,7 @@ class Writer:
 
     def _keep(self, rows: list[Row], error: Error) -> None:
         if self._failure is None:
-            self._failure = WriteError(
-                f"rows could not be written: {error.message}", code=error.code
-            )
+            self._failure = WriteError(f"not written: {error.message}", code=error.code)
             self._failure.__cause__ = error
         self._failure.rows += rows
 
