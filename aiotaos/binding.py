@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -47,8 +47,9 @@ class Shape:
         has_tbname: Whether the table's name is one of them.
     """
 
-    def __init__(self, fields: Sequence[StatementField]) -> None:
+    def __init__(self, fields: Sequence[StatementField], raw_decimals: bool = False) -> None:
         self.fields = tuple(fields)
+        self._raw_decimals = raw_decimals
         self.columns = [field for field in fields if field.kind is FieldKind.COLUMN]
         self.tags = [field for field in fields if field.kind is FieldKind.TAG]
         self.has_tbname = any(field.kind is FieldKind.TBNAME for field in fields)
@@ -63,7 +64,7 @@ class Shape:
             StatementError: Names, tags or columns are missing, too many, or of unequal length.
             DataError: A value does not fit.
         """
-        given = list(tables)
+        given = [TableRows(*table) for table in tables]
         if not given:
             return iter(())
         names = self._names([table.tbname for table in given])
@@ -96,8 +97,14 @@ class Shape:
             raise self._ragged(given)
         return self.bind_columns(values)
 
-    def bind_columns(self, values: Sequence[Any]) -> Iterator[Binding]:
+    def bind_columns(
+        self, values: Sequence[Any], table_name: Callable[[str], str] = str
+    ) -> Iterator[Binding]:
         """Bindings of a column for each ``?``, names and tags included, all of one length.
+
+        Args:
+            values: The columns.
+            table_name: Makes what is sent of the name of a table.
 
         Raises:
             StatementError: There are too few or too many columns, or they differ in length.
@@ -118,7 +125,7 @@ class Shape:
             return split(Binding(None, (), (), self.columns, columns, ends))
         tables, codes = table_codes(by_kind[FieldKind.TBNAME][0])
         order, ends, firsts = grouping(codes, len(tables))
-        names = _checked_names(tables, firsts)
+        names = list(map(table_name, _checked_names(tables, firsts)))
         if order is not None:
             columns = [column.take(order) for column in columns]
         tags = [
@@ -138,7 +145,10 @@ class Shape:
         return None
 
     def _tags(self, values: Sequence[Any]) -> list[Column]:
-        return [bind_column(field, v) for field, v in zip(self.tags, values, strict=True)]
+        return [self._bound(field, v) for field, v in zip(self.tags, values, strict=True)]
+
+    def _bound(self, field: StatementField, values: Any) -> Column:
+        return bind_column(field, values, raw_decimals=self._raw_decimals)
 
     def _table(self, table: TableRows) -> list[Column]:
         try:
@@ -157,7 +167,7 @@ class Shape:
 
     def _made(self, values: Sequence[Any]) -> list[Column]:
         columns = [
-            bind_column(field, column) for field, column in zip(self.columns, values, strict=True)
+            self._bound(field, column) for field, column in zip(self.columns, values, strict=True)
         ]
         if self._time is not None:
             time = columns[self.columns.index(self._time)]

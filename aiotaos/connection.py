@@ -6,12 +6,19 @@ import asyncio
 import re
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 from .binding import Shape
 from .cursor import Cursor
-from .errors import DatabaseError, DataError, InterfaceError, StatementError
+from .errors import (
+    DatabaseError,
+    DataError,
+    InterfaceError,
+    ProgrammingError,
+    StatementError,
+)
 from .insert import BATCH_ROWS, Target, insert
 from .official_statement import OfficialStatement
 from .options import OptionArguments, Options, Road, seconds
@@ -34,10 +41,10 @@ if TYPE_CHECKING:
     from .embedded.shared import Hold
 
 S = TypeVar("S")
-T = TypeVar("T")
 
 _CLOSE_TIMEOUT = 5.0
 _MAX_REQ_ID = 2**63 - 1
+_NOT_PREPARED = "stmt only support"
 _USE = re.compile(r"\s*use\b", re.IGNORECASE)
 
 
@@ -578,8 +585,10 @@ class Connection(Generic[R]):
         id = self._req_id(req_id)
         if params:
             word = first_word(sql)
-            if word == "select":
-                return await self._using(sql, lambda handle: handle.query(params, id, deadline))
+            if word == "select" and not any(isinstance(value, Decimal) for value in params):
+                result = await self._query(sql, params, id, deadline)
+                if result is not None:
+                    return result
             if word == "insert":
                 written = await self._write(
                     sql, lambda shape: shape.bind_rows([params]), id, deadline
@@ -620,11 +629,30 @@ class Connection(Generic[R]):
         self._check()
         return await self._using(sql, write)
 
-    async def _using(self, sql: str, use: Callable[[Handle], Awaitable[T]]) -> T:
-        """Use a prepared statement, from the cache if it has one.
+    async def _query(
+        self, sql: str, params: Sequence[Any], req_id: int, deadline: Deadline
+    ) -> ServerResult | None:
+        """Run a query that is prepared for this once; None if it cannot be prepared.
 
-        One from the cache may be out of date: the table was altered, or made anew. What fails
-        with it is tried once more with a fresh one.
+        A DECIMAL cannot be bound, and some queries are refused by the server's prepare though it
+        runs them. A prepared query does not notice that its table was made anew.
+        """
+        handle = Handle(self._transport, sql)
+        try:
+            result = await handle.query(params, req_id, deadline)
+        except BaseException as error:
+            handle.close()
+            if isinstance(error, ProgrammingError) and _NOT_PREPARED in error.message:
+                return None
+            raise
+        result.owns_statement = True
+        return result
+
+    async def _using(self, sql: str, use: Callable[[Handle], Awaitable[int]]) -> int:
+        """Use a prepared INSERT, from the cache if it has one.
+
+        One from the cache may be out of date, if the table was altered. What fails with it is
+        tried once more with a fresh one.
         """
         database = self._database
         handle = self._prepared.take(database, sql)

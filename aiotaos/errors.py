@@ -288,6 +288,9 @@ _BY_RANGE: tuple[tuple[int, int, type[Error]], ...] = (
 )
 
 
+_TEXTS = {0x060B: "timestamp out of the range that the database keeps"}
+
+
 def class_of(code: int) -> type[Error]:
     """Return the exception class of a TDengine code (low 16 bits)."""
     exact = _BY_CODE.get(code)
@@ -309,5 +312,7 @@ def server_error(
 ) -> Error:
     """Make the exception for a server's refusal, of the class that its code stands for."""
     code &= 0xFFFF
-    text = message.strip() or "the server gave no message"
+    text = message.strip()
+    if text in ("", "success"):  # TDengine has no text for some codes
+        text = _TEXTS.get(code, "the server gave no message")
     return class_of(code)(text, code=code, req_id=req_id, sql=sql, endpoint=endpoint)

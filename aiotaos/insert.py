@@ -41,6 +41,7 @@ class Target:
         columns: Sequence[str] | None,
     ) -> None:
         self.table = table_identifier(table)
+        self._database = self.table.rpartition(".")[0]
         self.tbname = tbname
         self.tags = _names("tags", tags)
         self.columns = None if columns is None else _names("columns", columns)
@@ -49,6 +50,14 @@ class Target:
         for name in (tbname, *self.tags):
             if name is not None and self.columns is not None and name not in self.columns:
                 raise InterfaceError(f"columns: expected {name!r} among them")
+
+    def table_name(self, name: str) -> str:
+        """The name of a sub-table as it is sent: taken literally, in the super table's database."""
+        if self._database:
+            return f"{self._database}.`{name.replace('`', '``')}`"
+        if "." in name or "`" in name:
+            return f"`{name.replace('`', '``')}`"
+        return name
 
     def check_row(self, row: object) -> None:
         """Check that a row can be one: it tells its sub-table and its tags.
@@ -177,7 +186,7 @@ async def _send(
 
     def make(shape: Shape) -> Iterator[Binding]:
         try:
-            return shape.bind_columns(columns)
+            return shape.bind_columns(columns, target.table_name)
         except DataError as error:
             error.shift(start)
             raise

@@ -9,13 +9,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic
 
 from .binding import PerParameter, Shape, TableRows
-from .errors import InterfaceError, StatementError
-from .protocol.bind import Binding, query_parameters
-from .protocol.sql import check_count
+from .errors import InterfaceError, NotSupportedError, StatementError
+from .protocol.bind import Binding, query_parameters, with_digits
+from .protocol.block import Row
+from .protocol.rows import RowDecoder
+from .protocol.sql import check_count, inserted_table
 from .result import Result
 from .row_factories import R, RowFactory
-from .transport.base import Deadline, ServerResult, ServerStatement, Transport
-from .types import StatementField
+from .transport.base import Deadline, ServerResult, ServerStatement, Transport, next_req_id
+from .types import DECIMALS, StatementField
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -41,11 +43,6 @@ class Handle:
         self.is_fresh = False
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing is read from it at the moment."""
-        return self.result is None or self.result.finished
-
-    @property
     def is_closed(self) -> bool:
         """Whether the server has no such statement: not yet, or no more."""
         return self.server is None or self.server.closed
@@ -67,8 +64,41 @@ class Handle:
         server = self.server
         if server is None or server.closed:
             server = await self._transport.prepare(self.sql, deadline)
-            self.server, self.shape, self.is_fresh = server, Shape(server.fields), True
+            self.server, self.is_fresh = server, True
+            try:
+                self.shape = Shape(await self._completed(server, deadline), server.raw_decimals)
+            except BaseException:
+                self.close()
+                raise
         return server
+
+    async def _completed(
+        self, server: ServerStatement, deadline: Deadline
+    ) -> tuple[StatementField, ...]:
+        """The fields of an INSERT, with the digits of DECIMALs that the server did not tell.
+
+        taosAdapter 3.3.8 tells 0 for both, and takes DECIMALs as the integers that they are in a
+        block; servers that tell them take text.
+        """
+        if not any(field.type in DECIMALS and not field.precision for field in server.fields):
+            return server.fields
+        table = inserted_table(self.sql)
+        if table is None:
+            raise NotSupportedError(
+                "this server does not tell the digits of a DECIMAL whose table is a '?'",
+                sql=self.sql,
+            )
+        types = {row[0]: row[1] for row in await self._rows(f"describe {table}", deadline)}
+        server.raw_decimals = True
+        return tuple(with_digits(field, types.get(field.name, "")) for field in server.fields)
+
+    async def _rows(self, sql: str, deadline: Deadline) -> list[Row]:
+        result = await self._transport.query(sql, next_req_id(), deadline)
+        decoder = RowDecoder(result.fields, result.precision)
+        rows: list[Row] = []
+        while (block := await self._transport.next_block(result, deadline)) is not None:
+            rows += decoder.rows(block)
+        return rows
 
     async def bind(self, bindings: Iterable[Binding], deadline: Deadline) -> int:
         """Send rows; gives their number."""
@@ -108,7 +138,11 @@ class Handle:
 
 
 class StatementCache:
-    """Prepared statements that wait to be used again; the least used go first.
+    """Prepared INSERTs that wait to be used again; those not used for longest go first.
+
+    Only those whose table is a ``?`` are kept. TDengine finds such a table anew at each bind; a
+    statement prepared for a table that was dropped and made anew writes its rows to nowhere, and
+    says that it wrote them.
 
     Args:
         transport: Where they are prepared.
@@ -118,46 +152,29 @@ class StatementCache:
     def __init__(self, transport: Transport, size: int = 64) -> None:
         self._transport = transport
         self._size = size
-        self._waiting: dict[tuple[str | None, str], list[Handle]] = {}
-        self._count = 0
+        self._waiting: list[tuple[str | None, Handle]] = []
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._waiting)
 
     def take(self, database: str | None, sql: str) -> Handle:
         """A handle for a statement of a database: one that waits, or a new one."""
-        waiting = self._waiting.pop((database, sql), [])
-        self._count -= len(waiting)
-        idle = [handle for handle in waiting if handle.is_idle and not handle.is_closed]
-        busy = [handle for handle in waiting if not handle.is_idle]
-        handle = idle.pop() if idle else Handle(self._transport, sql)
-        handle.is_fresh = False
-        for other in idle + busy:
-            self.give(database, other)
-        return handle
+        for place in range(len(self._waiting) - 1, -1, -1):
+            known, handle = self._waiting[place]
+            if handle.sql == sql and known == database:
+                del self._waiting[place]
+                handle.is_fresh = False
+                return handle
+        return Handle(self._transport, sql)
 
     def give(self, database: str | None, handle: Handle) -> None:
-        """Keep a handle for the next use; its last result may still be read."""
-        if handle.is_closed:
+        """Keep a handle for the next use."""
+        if handle.is_closed or not handle.shape.has_tbname:
+            handle.close()
             return
-        key = (database, handle.sql)
-        waiting = self._waiting.pop(key, [])
-        waiting.append(handle)
-        self._waiting[key] = waiting  # the last used stand last
-        self._count += 1
-        if self._count > self._size:
-            self._drop_one()
-
-    def _drop_one(self) -> None:
-        for key, waiting in self._waiting.items():
-            for handle in waiting:
-                if handle.is_idle:
-                    waiting.remove(handle)
-                    self._count -= 1
-                    if not waiting:
-                        del self._waiting[key]
-                    handle.close()
-                    return
+        self._waiting.append((database, handle))
+        if len(self._waiting) > self._size:
+            self._waiting.pop(0)[1].close()
 
 
 class Statement(Generic[R]):

@@ -5,19 +5,22 @@ Layouts after taosAdapter's ``driver/wrapper/stmt2binary.go`` and ``controller/w
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, NotSupportedError, StatementError
 from ..types import DECIMALS, FieldKind, StatementField, TypeCode
-from .arrow import arrow_column, is_arrow
+from .arrow import arrow_column, is_arrow, plain_array
 from .block import DTYPES, HEADER, PREFIXES, SCHEMA
-from .columns import Column, Fixed, Variable, check_lengths, make_column
+from .columns import Column, Fixed, Variable, check_lengths, decimal_texts, make_column
 from .encode import encode_column
 from .frames import Action
 
@@ -31,6 +34,7 @@ _BLOCK = struct.Struct("<Iii")  # length, type, number of values
 _LENGTH = struct.Struct("<i")
 _NO_FLAGS = 0
 _MAX_NAME = 270
+_DIGITS = re.compile(r"DECIMAL\((\d+), ?(\d+)\)")
 _NOT_IN_V1 = frozenset({*DECIMALS, TypeCode.BLOB, TypeCode.MEDIUMBLOB})
 
 
@@ -55,17 +59,29 @@ class Binding:
     ends: Sequence[int]
 
 
-def bind_column(field: StatementField, values: object) -> Column:
+def with_digits(field: StatementField, described: str) -> StatementField:
+    """A DECIMAL field with the digits that DESCRIBE shows: ``DECIMAL(10, 2)``."""
+    found = _DIGITS.fullmatch(described)
+    if field.type not in DECIMALS or found is None:
+        return field
+    return dataclasses.replace(field, precision=int(found[1]), scale=int(found[2]))
+
+
+def bind_column(field: StatementField, values: object, *, raw_decimals: bool = False) -> Column:
     """A column for binding, checked against what its field takes.
 
     Args:
         field: What it is bound to.
         values: A list, a tuple, a numpy array, an Arrow array, or what makes itself a numpy array.
+        raw_decimals: Whether a DECIMAL becomes the integer that stands for it, and not text.
 
     Raises:
         DataError: A value does not fit; the message names column, row and value.
         StatementError: It is no column.
     """
+    if field.type in DECIMALS:
+        given = _listed(values)
+        return make_column(field, given) if raw_decimals else decimal_texts(field, given)
     if is_arrow(values):
         column = arrow_column(field, values)
     elif isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes)):
@@ -79,6 +95,12 @@ def bind_column(field: StatementField, values: object) -> Column:
         )
     check_lengths(field, column)
     return column
+
+
+def _listed(values: Any) -> list[Any]:
+    if is_arrow(values):
+        values = plain_array(values).to_pylist()
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
 def check_name(name: object) -> str:

@@ -227,7 +227,9 @@ def characters(column: Variable) -> Lengths:
 # Lists.
 
 
-def _from_list(field: Described, values: Sequence[object]) -> Column:
+def _from_list(
+    field: Described, values: Sequence[object], convert: _Converter | None = None
+) -> Column:
     kinds = set(map(type, values))
     present: Sequence[Any] = values
     nulls = None
@@ -235,7 +237,7 @@ def _from_list(field: Described, values: Sequence[object]) -> Column:
         kinds.discard(type(None))
         nulls = np.fromiter(map(is_, values, repeat(None)), np.bool_, len(values))
         present = [value for value in values if value is not None]
-    convert = _CONVERTERS[field.type]
+    convert = convert or _CONVERTERS[field.type]
     try:
         column = convert(field, present, kinds)
     except (_Refused, ArithmeticError, TypeError, ValueError) as error:
@@ -373,6 +375,7 @@ def _bytes(data: bytes) -> Bytes:
     return np.frombuffer(data, np.uint8)
 
 
+_MAX_DIGITS = 76
 _EXACT = decimal.Context(
     prec=80,
     Emin=-999_999,
@@ -381,11 +384,11 @@ _EXACT = decimal.Context(
 )
 
 
-def unscaled(field: Described, value: object) -> int:
-    """The integer that stands for a DECIMAL.
+def _scaled(field: Described, value: object) -> decimal.Decimal:
+    """A DECIMAL's value as the integer that stands for it.
 
     Raises:
-        _Refused: The value is no number, or has more digits than the column.
+        _Refused: It is no number, not finite, or has more digits than the column.
     """
     if isinstance(value, bool) or not isinstance(value, (decimal.Decimal, int, str)):
         raise _Refused(f"is not a value of {field.type_name}: expected Decimal, int or str")
@@ -397,13 +400,46 @@ def unscaled(field: Described, value: object) -> int:
     limit = 10 ** (field.precision or 38)
     if not whole or not -limit < scaled < limit:
         raise _Refused(f"is not a value of {field.type_name}")
-    return int(scaled)
+    return scaled
 
 
 def _decimals(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
     size = DTYPES[field.type].itemsize
-    raw = b"".join(unscaled(field, value).to_bytes(size, "little", signed=True) for value in values)
+    raw = b"".join(
+        int(_scaled(field, value)).to_bytes(size, "little", signed=True) for value in values
+    )
     return Fixed(np.frombuffer(raw, DTYPES[field.type]), None)
+
+
+def decimal_texts(field: Described, values: Sequence[object]) -> Column:
+    """A DECIMAL column as text, which is how it is bound.
+
+    Args:
+        field: What the column holds. The server does not always tell its digits: a precision of 0
+            checks none.
+        values: ``Decimal``, ``int``, or a number as ``str``; None for NULL.
+
+    Raises:
+        DataError: A value does not fit; the message names column, row and value.
+    """
+    return _from_list(field, values, _decimal_texts)
+
+
+def _decimal_texts(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
+    texts = []
+    for value in values:
+        if field.precision:
+            _scaled(field, value)
+        elif isinstance(value, bool) or not isinstance(value, (decimal.Decimal, int, str)):
+            raise _Refused("is not a value of DECIMAL: expected Decimal, int or str")
+        try:
+            number = decimal.Decimal(value)
+        except decimal.DecimalException:
+            raise _Refused("is not a value of DECIMAL") from None
+        if not number.is_finite() or abs(number.adjusted()) > _MAX_DIGITS:
+            raise _Refused("is not a value of DECIMAL")
+        texts.append(f"{number:f}".encode())
+    return joined_bytes(texts)
 
 
 # Times.

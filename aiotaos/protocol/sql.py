@@ -29,6 +29,9 @@ _WORDS = re.compile(
 )
 _LEADING = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]+")
+_NAME = r"((?:`[^`]+`|\w+)(?:\s*\.\s*(?:`[^`]+`|\w+))?)"
+_USING_NAME = re.compile(rf"\busing\s+{_NAME}", re.IGNORECASE)
+_INTO_NAME = re.compile(rf"\binto\s+{_NAME}", re.IGNORECASE)
 _INTO = re.compile(r"\binto\s*$", re.IGNORECASE)
 _ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _NAME_PART = re.compile(r"`([^`]+)`|([^`.]+)")
@@ -52,6 +55,21 @@ def binds_table_name(sql: str) -> bool:
     """Whether an INSERT has a ``?`` in the place of its table's name."""
     places = placeholders(sql)
     return bool(places) and _INTO.search(sql, 0, places[0]) is not None
+
+
+def inserted_table(sql: str) -> str | None:
+    """The table or super table that an INSERT names, as it is written; None where it is a ``?``."""
+    for pattern in (_USING_NAME, _INTO_NAME):
+        found = pattern.search(_WORDS.sub(_blank, sql))
+        if found:
+            return sql[found.start(1) : found.end(1)]
+    return None
+
+
+def _blank(match: re.Match[str]) -> str:
+    """Hide what stands in strings and comments; names and placeholders are kept."""
+    text = match[0]
+    return text if text[0] in "`?" else " " * len(text)
 
 
 def render(sql: str, parameters: Sequence[object]) -> str:

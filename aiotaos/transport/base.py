@@ -61,6 +61,7 @@ class ServerStatement:
         is_insert: Whether it writes; otherwise it is a query.
         fields: The parameters of an INSERT.
         parameter_count: Number of ``?`` of a query.
+        raw_decimals: Whether DECIMALs are bound as in blocks, and not as text.
         closed: Whether the server has it no more.
     """
 
@@ -70,6 +71,7 @@ class ServerStatement:
     is_insert: bool = False
     fields: tuple[StatementField, ...] = ()
     parameter_count: int = 0
+    raw_decimals: bool = False
     closed: bool = False
 
 
@@ -90,6 +92,7 @@ class ServerResult:
         ahead: The transport's: the fetch that is under way.
         statement: The prepared statement that it is the result of; when the result is given up
             before its end, the statement is closed with it.
+        owns_statement: Whether the statement is closed at the end as well.
     """
 
     id: int
@@ -103,6 +106,7 @@ class ServerResult:
     finished: bool = False
     ahead: Any = field(default=None, repr=False)
     statement: ServerStatement | None = None
+    owns_statement: bool = False
 
 
 def written_result(rows: int, req_id: int, sql: str) -> ServerResult:

@@ -183,6 +183,8 @@ class WebSocketTransport:
             raw = await self._fetch(result, deadline)
             if raw is None:
                 result.finished = True
+                if result.owns_statement:
+                    self._close_with(result)
                 return None
             return parse_block(raw, fields=result.fields, precision=result.precision)
         except ProtocolError as error:
