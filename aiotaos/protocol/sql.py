@@ -57,6 +57,11 @@ def binds_table_name(sql: str) -> bool:
     return bool(places) and _INTO.search(sql, 0, places[0]) is not None
 
 
+def creates_table(sql: str) -> bool:
+    """Whether an INSERT makes a sub-table that does not exist: it has ``USING … TAGS``."""
+    return _USING_NAME.search(_WORDS.sub(_blank, sql)) is not None
+
+
 def inserted_table(sql: str) -> str | None:
     """The table or super table that an INSERT names, as it is written; None where it is a ``?``."""
     for pattern in (_USING_NAME, _INTO_NAME):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..errors import UNKNOWN_CODE, Error, ProtocolError, StatementError
 from ..protocol import frames, messages
 from ..protocol.bind import Binding, bind_request, set_tags_request, stmt2_bind_request
-from ..protocol.sql import binds_table_name, first_word, placeholders
+from ..protocol.sql import binds_table_name, creates_table, first_word, placeholders
 from ..types import FieldKind, StatementField, TypeCode
 from .base import Deadline, ServerStatement, next_req_id
 from .calls import Call, Calls, Reply
@@ -142,10 +142,10 @@ class Statements:
         if binds_table_name(statement.sql):
             await self._name_table(statement, _ANY_TABLE, deadline)
             fields.append(_TBNAME)
-        for action, kind in (
-            ("get_tag_fields", FieldKind.TAG),
-            ("get_col_fields", FieldKind.COLUMN),
-        ):
+        actions = [("get_col_fields", FieldKind.COLUMN)]
+        if creates_table(statement.sql):
+            actions.insert(0, ("get_tag_fields", FieldKind.TAG))
+        for action, kind in actions:
             reply = await self._step(
                 statement,
                 action,
