@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..types import DECIMALS, TypeCode
 from .catalog import Table
-from .columns import Column
+from .columns import FLOATS, Column
 
 Array: TypeAlias = "npt.NDArray[np.generic]"
 Values: TypeAlias = Sequence[object]
@@ -42,6 +42,7 @@ class Batch:
     columns: tuple[Column, ...]
     children: list[int] = field(default_factory=list)
     values: list[list[object]] = field(default_factory=list)
+    with_nan: set[Column] = field(default_factory=set)
 
     def add(self, child: int, values: Sequence[Values]) -> None:
         """Add rows of a sub-table, given as columns."""
@@ -68,14 +69,14 @@ class Batch:
                 f" AND {table}.{time} BETWEEN {low} AND {high}"
             )
             names = ", ".join(column.stored for column in self.columns)
-            values = ", ".join(_stored(column) for column in self.columns)
+            values = ", ".join(map(self._stored, self.columns))
             insert = f"INSERT INTO {table} (tid, {names}) SELECT tid, {values} FROM batch"
             if len(self.columns) == len(self.table.columns):
                 cursor.execute(f"DELETE FROM {table} USING batch WHERE {same}")
                 cursor.execute(insert)
                 return
             changes = ", ".join(
-                f"{column.stored} = {_stored(column)}" for column in self.columns[1:]
+                f"{column.stored} = {self._stored(column)}" for column in self.columns[1:]
             )
             cursor.execute(f"{insert} WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})")
             if changes:
@@ -100,14 +101,19 @@ class Batch:
     def _arrays(self) -> dict[str, Array]:
         arrays: dict[str, Array] = {"tid": np.array(self.children, dtype="i8")}
         for column, values in zip(self.columns, self.values, strict=True):
-            arrays[column.stored] = _array(column, values)
+            array = arrays[column.stored] = _array(column, values)
+            if column.type.code in FLOATS and np.isnan(array).any():
+                # DuckDB takes NaN in an array for NULL
+                self.with_nan.add(column)
+                arrays[f"{column.stored}nan"] = np.ma.filled(np.isnan(array), False)
         return arrays
 
-
-def _stored(column: Column) -> str:
-    """The value of a batch's column as the table wants it."""
-    name = f"batch.{column.stored}"
-    return f"CAST({name} AS {column.type.duckdb})" if column.type.code in DECIMALS else name
+    def _stored(self, column: Column) -> str:
+        """The value of a column as the table wants it."""
+        name = f"batch.{column.stored}"
+        if column in self.with_nan:
+            return f"CASE WHEN {name}nan THEN CAST('NaN' AS {column.type.duckdb}) ELSE {name} END"
+        return f"CAST({name} AS {column.type.duckdb})" if column.type.code in DECIMALS else name
 
 
 def _array(column: Column, values: list[object]) -> Array:

@@ -127,6 +127,24 @@ class Column(msgspec.Struct, frozen=True):
         return f"c{self.number}"
 
 
+_JSON_BYTES = 16384
+_PREFIX_BYTES = {
+    TypeCode.VARCHAR: 2,
+    TypeCode.VARBINARY: 2,
+    TypeCode.GEOMETRY: 2,
+    TypeCode.BLOB: 4,
+}
+
+
+def byte_length(code: TypeCode, length: int) -> int:
+    """The size of the largest value of a type, its prefix included."""
+    if code is TypeCode.JSON:
+        return _JSON_BYTES
+    if code is TypeCode.NCHAR:
+        return length * 4 + 2
+    return length + _PREFIX_BYTES.get(code, 0)
+
+
 def fixed(code: TypeCode) -> SqlType:
     """The type of a fixed width."""
     return SqlType(code, FIXED_SIZE[code])

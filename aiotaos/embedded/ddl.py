@@ -13,6 +13,7 @@ from .expressions import RowCompiler, walk
 from .faults import Fault, no_column, no_database, no_table, table_exists, unsupported
 from .lexer import Token
 from .literals import BadValueError, Clock, convert
+from .names import MAX_NAME, MAX_SHORT_NAME, check_name
 from .nodes import Name, Query, TableRef
 from .parser import Parser
 from .scopes import Compiled, scope_of
@@ -28,8 +29,6 @@ _OPTION_WORDS = """
     compact_interval compact_time_offset compact_time_range dnodes encrypt_algorithm
 """
 _OPTIONS = frozenset(_OPTION_WORDS.split())
-_MAX_NAME = 192
-_MAX_SHORT_NAME = 64
 _MAX_LENGTH = 65517
 _MIN_COLUMNS = 2
 
@@ -96,7 +95,7 @@ class Definitions:
                 if value.kind != "string" or value.text not in _PRECISIONS:
                     raise Fault(0x2619, f"Invalid option precision: {value.text}")
                 precision = _PRECISIONS[value.text]
-        _check_name(name, _MAX_SHORT_NAME)
+        check_name(name, MAX_SHORT_NAME)
         with self._store.writing() as cursor:
             databases = self._store.catalog.databases
             if name in databases:
@@ -135,7 +134,7 @@ class Definitions:
                 raise _unknown(parser, "the table option")
             parser.expect_kind("string")
         _check_columns(columns, tags)
-        _check_name(name, _MAX_NAME)
+        check_name(name, MAX_NAME)
         with self._store.writing() as cursor:
             self._check_alive(database)
             if database.exists(name):
@@ -173,7 +172,7 @@ class Definitions:
                 if known and not if_not:
                     raise table_exists()
                 if not known:
-                    _check_name(name, _MAX_NAME)
+                    check_name(name, MAX_NAME)
                     child = Child(name, self._store.next_number(), table)
                     self._store.create_child(cursor, child, tags)
                     created.append((database, child))
@@ -328,7 +327,7 @@ def _check_columns(columns: list[Column], tags: list[Column]) -> None:
     if len(set(names)) < len(names):
         raise Fault(0x263C, "Duplicated column names")
     for column in columns + tags:
-        _check_name(column.name, _MAX_SHORT_NAME)
+        check_name(column.name, MAX_SHORT_NAME)
         check_length(column.type)
     if any(column.type.code is TypeCode.JSON for column in columns):
         raise unsupported("JSON in a column; it is a type of tags")
@@ -343,11 +342,6 @@ def check_length(type: SqlType) -> None:
     limit = _MAX_LENGTH // 4 if type.code is TypeCode.NCHAR else _MAX_LENGTH
     if type.code in SIZED and not 1 <= type.length <= limit:
         raise Fault(0x2642, "Invalid column length for var length type")
-
-
-def _check_name(name: str, limit: int) -> None:
-    if len(name.encode()) > limit or "." in name:
-        raise Fault(0x2617, f"Invalid identifier name: {name}")
 
 
 def convert_tag(token: str, tag: Column, clock: Clock) -> object:

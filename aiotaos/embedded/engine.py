@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 
@@ -19,6 +20,7 @@ from .faults import EXECUTOR, Fault, no_database, no_table, unsupported
 from .insert import Insert
 from .parser import Parser
 from .queries import parse_query
+from .schemaless import insert_points
 from .select import QueryCompiler
 from .show import Listing, Shows
 from .sql import VERSION, Context
@@ -99,21 +101,59 @@ def _executor_fault(error: duckdb.Error) -> Fault:
     return Fault(EXECUTOR, f"Executor internal error: {str(error).splitlines()[0]}")
 
 
+def check_length(sql: str) -> None:
+    """Refuse a statement that is too long.
+
+    Raises:
+        Fault: It is.
+    """
+    if len(sql.encode("utf-8", "surrogatepass")) > MAX_SQL:
+        raise Fault(0x0219, "SQL statement too long")
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn whatever goes wrong with a statement into a fault that a client can be told.
+
+    Raises:
+        Fault: Anything went wrong.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        raise _executor_fault(error) from error
+    except RecursionError:
+        raise unsupported("a statement of such depth") from None
+    except UnicodeError:
+        raise unsupported("text that is not UTF-8") from None
+    except (ArithmeticError, ValueError):
+        raise unsupported("a number of such size") from None
+    except Fault:
+        raise
+    except Exception as error:  # one statement's trouble must not end the others' session
+        _logger.exception("the embedded server failed at a statement")
+        raise Fault(_INTERNAL_ERROR, f"Internal error: {type(error).__name__}") from error
+
+
 class Engine:
-    """Runs statements; every method blocks, and any number of threads may call them."""
+    """Runs statements; every method blocks, and any number of threads may call them.
+
+    Attributes:
+        store: What they read and change.
+    """
 
     def __init__(self, path: str | None = None) -> None:
-        self._store = Store(path)
+        self.store = Store(path)
 
     def close(self) -> None:
-        self._store.close()
+        self.store.close()
 
     def interrupt(self) -> None:
         """Stop the statements that run at the moment; they fail."""
-        self._store.interrupt()
+        self.store.interrupt()
 
     def has_database(self, name: str) -> bool:
-        return name in self._store.catalog.databases or name in SYSTEM_DATABASES
+        return name in self.store.catalog.databases or name in SYSTEM_DATABASES
 
     def execute(self, sql: str, state: State) -> Update | Rows:
         """Run one statement.
@@ -121,37 +161,22 @@ class Engine:
         Raises:
             Fault: It is wrong, it failed, or it is beyond this server.
         """
-        if len(sql.encode("utf-8", "surrogatepass")) > MAX_SQL:
-            raise Fault(0x0219, "SQL statement too long")
-        try:
+        check_length(sql)
+        with guarded():
             if _INSERT.match(sql):
                 return self._insert(sql, state)
             return self._run(sql, state)
-        except duckdb.Error as error:
-            raise _executor_fault(error) from error
-        except RecursionError:
-            raise unsupported("a statement of such depth") from None
-        except UnicodeError:
-            raise unsupported("text that is not UTF-8") from None
-        except (ArithmeticError, ValueError):
-            raise unsupported("a number of such size") from None
-        except Fault:
-            raise
-        except Exception as error:  # one statement's trouble must not end the others' session
-            _logger.exception("the embedded server failed at a statement")
-            raise Fault(_INTERNAL_ERROR, f"Internal error: {type(error).__name__}") from error
 
     def _insert(self, sql: str, state: State) -> Update:
-        with self._store.writing() as cursor:
-            insert = Insert(self._store, cursor, sql, state.database, state.zone)
+        with self.store.writing() as cursor:
+            insert = Insert(self.store, cursor, sql, state.database, state.zone)
             insert.run()
-            insert.publish()
         return Update(insert.affected)
 
     def _run(self, sql: str, state: State) -> Update | Rows:
         parser = Parser(sql)
         if parser.at_word("select") or parser.at_sign("("):
-            return self._query(parser, state)
+            return self.query(parser, state)
         if parser.accept_word("use"):
             name = parser.identifier()
             parser.expect_end()
@@ -159,7 +184,7 @@ class Engine:
                 raise no_database()
             state.database = name
             return Update(0)
-        definitions = Definitions(self._store, state.database, state.zone, VERSION)
+        definitions = Definitions(self.store, state.database, state.zone, VERSION)
         if parser.accept_word("create"):
             definitions.create(parser)
             return Update(0)
@@ -167,11 +192,11 @@ class Engine:
             definitions.drop(parser)
             return Update(0)
         if parser.accept_word("alter"):
-            alter(self._store, parser, state.database, state.zone)
+            alter(self.store, parser, state.database, state.zone)
             return Update(0)
         if parser.accept_word("delete"):
             return Update(definitions.delete(parser))
-        shows = Shows(self._store, state.database)
+        shows = Shows(self.store, state.database)
         if parser.accept_word("show"):
             return _listed(shows.show(parser))
         if parser.accept_word("describe") or parser.accept_word("desc"):
@@ -180,19 +205,32 @@ class Engine:
             raise unsupported(parser.token.text.upper())
         raise parser.error()
 
-    def _query(self, parser: Parser, state: State) -> Rows:
+    def insert_points(
+        self, database: str, data: str, protocol: int, precision: str, name_tag: str
+    ) -> int:
+        """Write without a schema, see :func:`.schemaless.insert_points`."""
+        with guarded():
+            return insert_points(self.store, database, data, protocol, precision, name_tag)
+
+    def query(self, parser: Parser, state: State) -> Rows:
+        """Run a query that is to be read by a parser.
+
+        Raises:
+            Fault: It is wrong, or beyond this server.
+            duckdb.Error: It failed.
+        """
         query = parse_query(parser)
         parser.expect_end()
         context = Context(state.database, state.zone, VERSION)
-        compiled = QueryCompiler(context, self._store.catalog).compile(query)
+        compiled = QueryCompiler(context, self.store.catalog).compile(query)
         fields = [output.type.field(output.name) for output in compiled.outputs]
-        cursor = self._store.cursor()
+        cursor = self.store.cursor()
         try:
             cursor.execute(compiled.sql, context.parameters.used(compiled.sql))
         except BaseException:
-            self._store.free(cursor)
+            self.store.free(cursor)
             raise
-        return Rows(fields, compiled.precision, (self._store, cursor))
+        return Rows(fields, compiled.precision, (self.store, cursor))
 
 
 _KNOWN = frozenset(

@@ -43,6 +43,7 @@ from .sql import Context, Scope, Sql, Visible
 _ARITHMETIC = frozenset("+-*/%")
 _COMPARISONS = frozenset({"=", "<>", "<", ">", "<=", ">="})
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
+_HEX = re.compile(r"\\x((?:[0-9a-f]{2})*)")
 _PLAIN_PATTERN = re.compile(r"[^\\{}()]*")
 WINDOW_COLUMNS = frozenset({"_wstart", "_wend", "_wduration"})
 _MAX_BIGINT = 2**63 - 1
@@ -262,6 +263,8 @@ class RowCompiler:
             return f"({left.text} {operator} {right.text})"
         if a in DECIMALS:
             return f"({left.text} {operator} {_as_decimal(left, right)})"
+        if a is TypeCode.VARBINARY:
+            return f"({left.text} {operator} {_as_bytes(right)})"
         if right.literal is not None and right.literal.kind == "string" and a in NUMBERS:
             right = self._number(right)
             b = right.type.code
@@ -382,6 +385,13 @@ def _common_type(left: Sql, right: Sql) -> str:
     if codes & FLOATS:
         return "DOUBLE"
     return "HUGEINT"
+
+
+def _as_bytes(operand: Sql) -> str:
+    match = _HEX.fullmatch(operand.literal.text) if operand.literal is not None else None
+    if match is None:
+        raise unsupported(f"comparing VARBINARY with {operand.type.code.sql_name}")
+    return f"from_hex('{match[1]}')"
 
 
 def _as_decimal(left: Sql, right: Sql) -> str:

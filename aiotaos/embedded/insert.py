@@ -9,10 +9,9 @@ from datetime import tzinfo
 
 import duckdb
 
-from . import times
-from .batch import Batch, Values
+from .batch import Values
 from .catalog import Catalog, Child, Database, Table
-from .columns import TBNAME, Column
+from .columns import Column
 from .faults import Fault, insert_error, no_column, no_table, syntax_error, unsupported
 from .literals import BadValueError, Clock, convert
 from .parser import Parser
@@ -21,6 +20,7 @@ from .quick import quick_values
 from .select import QueryCompiler
 from .sql import Context
 from .store import Store
+from .writer import NAME_COLUMN, Writer
 
 _STRING = r"'(?:[^'\\]|\\.|'')*+'|\"(?:[^\"\\]|\\.|\"\")*+\""
 _BARE = r"[-+.\w]++(?:\s*+\(\s*+\))?(?:\s*+[-+]\s*+\w++(?:\s*+\(\s*+\))?)?"
@@ -34,7 +34,6 @@ _TAGS = re.compile(_ROW, _FLAGS)
 _ROW_START = re.compile(r"\s*,?\s*\(")
 _WORD = re.compile(r"\s*(?:`((?:[^`]|``)+)`|(\w+))", re.ASCII)
 _SPACE = re.compile(r"\s*")
-_TBNAME = Column("tbname", TBNAME, -1)
 
 
 @dataclass(slots=True)
@@ -57,24 +56,19 @@ class Insert:
     zone: tzinfo
     position: int = 0
     affected: int = 0
-    batches: list[Batch] = field(default_factory=list)
-    created: dict[tuple[str, str], Child] = field(default_factory=dict)
+    writer: Writer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.writer = Writer(self.store, self.cursor)
 
     def run(self) -> None:
-        """Store all rows; :meth:`publish` then shows the new sub-tables to others."""
+        """Store all rows, and then show the new sub-tables to others."""
         self._expect("insert")
         self._expect("into")
         self._clause()
         while self._rest().strip() not in ("", ";"):
             self._clause()
-        for batch in self.batches:
-            batch.write(self.cursor)
-        # TDengine counts rows with the same time once
-        self.affected = len(set().union(*(batch.keys() for batch in self.batches)))
-
-    def publish(self) -> None:
-        for (database, _), child in self.created.items():
-            self._catalog.databases[database].add_child(child)
+        self.affected = self.writer.finish()
 
     @property
     def _catalog(self) -> Catalog:
@@ -155,7 +149,7 @@ class Insert:
         columns: list[Values] = [list(values) for values in zip(*rows, strict=True)]
         if None in columns[target.columns.index(target.table.columns[0])]:
             raise Fault(0x0200, "Primary timestamp column should not be null")
-        self._add(target.table, target.columns, target.child.number, columns)
+        self.writer.add(target.table, target.columns, target.child.number, columns)
 
     def _target(self) -> _Target:
         start = self.position
@@ -166,7 +160,7 @@ class Insert:
         home = self._catalog.database(database)
         rest = self._rest()
         names = self._names() if self._sign("(") else None
-        child = self.created.get((home.name, name)) or home.child(name)
+        child = self.writer.child(home, name)
         if self._accept("using"):
             child = self._using(home, name, child)
             if names is None and self._sign("("):
@@ -201,11 +195,11 @@ class Insert:
     def _super_columns(self, table: Table, names: Sequence[str]) -> tuple[Column, ...]:
         columns = []
         for name in names:
-            column = _TBNAME if name == "tbname" else table.column(name) or table.tag(name)
+            column = NAME_COLUMN if name == "tbname" else table.column(name) or table.tag(name)
             if column is None:
                 raise no_column(name)
             columns.append(column)
-        if _TBNAME not in columns:
+        if NAME_COLUMN not in columns:
             raise Fault(0x0200, "tbname column should not be null")
         if table.columns[0] not in columns:
             raise Fault(0x0200, "Primary timestamp column should not be null")
@@ -238,13 +232,7 @@ class Insert:
         ]
         self.position = match.end()
         if child is None:
-            child = self._create(home, name, table, dict(zip(tags, values, strict=True)))
-        return child
-
-    def _create(self, home: Database, name: str, table: Table, tags: dict[Column, object]) -> Child:
-        child = Child(name, self.store.next_number(), table)
-        self.store.create_child(self.cursor, child, tags)
-        self.created[home.name, name] = child
+            child = self.writer.create(home, name, table, dict(zip(tags, values, strict=True)))
         return child
 
     def _clock(self, home: Database) -> Clock:
@@ -265,9 +253,9 @@ class Insert:
         ]
         if target.child is not None:
             self._check_time(target, columns, start)
-            self._add(target.table, target.columns, target.child.number, columns)
+            self.writer.add(target.table, target.columns, target.child.number, columns)
         else:
-            self._spread(target, columns)
+            self.writer.spread(target.table, target.columns, columns)
 
     def _check_time(self, target: _Target, columns: Sequence[Values], start: int) -> None:
         index = target.columns.index(target.table.columns[0])
@@ -277,47 +265,6 @@ class Insert:
                 "Primary timestamp column should not be null",
                 self.sql[self._place(start, row * len(columns) + index) :],
             )
-
-    def _add(
-        self, table: Table, columns: tuple[Column, ...], child: int, values: Sequence[Values]
-    ) -> None:
-        """Put rows into the last batch of their table, if it is about the same columns."""
-        time = columns.index(table.columns[0])
-        low, high = times.key_range(self._catalog.databases[table.database].precision)
-        if min(values[time]) < low or max(values[time]) > high:  # type: ignore[type-var,operator]
-            raise Fault(0x060B, "Timestamp data out of range")
-        order = [time, *(index for index in range(len(columns)) if index != time)]
-        columns = tuple(columns[index] for index in order)
-        batch = next((b for b in reversed(self.batches) if b.table is table), None)
-        if batch is None or batch.columns != columns:
-            batch = Batch(table, columns)
-            self.batches.append(batch)
-        batch.add(child, [values[index] for index in order])
-
-    def _spread(self, target: _Target, columns: Sequence[Values]) -> None:
-        """Store rows that name their sub-table themselves, creating it where it is new."""
-        table = target.table
-        home = self._catalog.databases[table.database]
-        stored = [i for i, column in enumerate(target.columns) if column in table.columns]
-        data = tuple(target.columns[index] for index in stored)
-        tags = {i: column for i, column in enumerate(target.columns) if column in table.tags}
-        where = target.columns.index(_TBNAME)
-        by_name: dict[str, list[int]] = {}
-        for row, name in enumerate(columns[where]):
-            if not isinstance(name, str) or not name:
-                raise Fault(0x0200, "tbname can not be null value")
-            by_name.setdefault(name, []).append(row)
-        if None in columns[target.columns.index(table.columns[0])]:
-            raise Fault(0x0200, "Primary timestamp column should not be null")
-        for name, rows in by_name.items():
-            child = self.created.get((home.name, name)) or home.child(name)
-            if child is None:
-                values = {tag: columns[index][rows[0]] for index, tag in tags.items()}
-                child = self._create(home, name, table, values)
-            elif child.table is not table:
-                raise no_table()
-            picked = [[columns[index][row] for row in rows] for index in stored]
-            self._add(table, data, child.number, picked)
 
     def _convert(
         self,

@@ -15,6 +15,7 @@ _TOKEN = re.compile(
   | (?P<duration>\d+[bunasmhdwy](?![A-Za-z0-9_]))
   | (?P<number>(?:0[xX][0-9a-fA-F]+|(?:\d+\.\d*|\.\d+|\d+)(?:[eE][+-]?\d+)?)(?![A-Za-z0-9_]))
   | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+  | (?P<mark>\?)
   | (?P<sign><>|<=|>=|!=|->|\|\||[-+*/%=<>(),.;&|])
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
@@ -29,7 +30,8 @@ class Token:
     """A word.
 
     Attributes:
-        kind: ``word``, ``quoted``, ``string``, ``number``, ``duration``, ``sign`` or ``end``.
+        kind: ``word``, ``quoted``, ``string``, ``number``, ``duration``, ``mark`` (a ``?``),
+            ``sign`` or ``end``.
         text: As written, but a quoted name or a string without its quotes and escapes.
         start: Where it begins in the statement.
         end: Where it ends.

@@ -94,7 +94,7 @@ def convert(token: str, column: Column, clock: Clock) -> object:
         return _integer(text, code)
     if code in FLOATS:
         return _float(text, code)
-    return _decimal(text, column)
+    return decimal_text(text, column)
 
 
 def _invalid(code: TypeCode) -> str:
@@ -146,7 +146,7 @@ def _float(text: str, code: TypeCode) -> float:
     return value
 
 
-def _decimal(text: str, column: Column) -> str:
+def decimal_text(text: str, column: Column) -> str:
     """The digits; DuckDB casts them, which is exact once they are rounded here."""
     if not _FLOAT.fullmatch(text) or _EXPONENT.search(text):
         raise unsupported(f"{text!r} as a DECIMAL")
@@ -164,7 +164,7 @@ def _variable(text: str, quote: str, column: Column) -> object:
     if not quote:
         raise BadValueError("invalid data or symbol")
     if type.code is TypeCode.JSON:
-        return _json(unescape(text, quote))
+        return json_text(unescape(text, quote))
     if type.code is TypeCode.GEOMETRY:
         value = geometry.wkb(unescape(text, quote))
         if value is None:
@@ -192,7 +192,12 @@ def _text(text: str, quote: str, column: Column) -> str:
     return text
 
 
-def _json(text: str) -> str | None:
+def json_text(text: str) -> str | None:
+    """A JSON tag as it is stored.
+
+    Raises:
+        BadValueError: It is not an object of plain values, or too long.
+    """
     if len(text.encode()) > _JSON_MAX:
         raise BadValueError("json string too long than 4095")
     if not text.strip():

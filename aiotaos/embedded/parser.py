@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeAlias
+
 from ..types import TypeCode
 from .columns import (
     BLOB_LENGTH,
@@ -42,14 +45,22 @@ _RESERVED_WORDS = """
 _RESERVED = frozenset(_RESERVED_WORDS.split())
 _NO_PARENTHESES = frozenset({"now", "today"})
 _MAX_DECIMAL = 38
+Words: TypeAlias = tuple[tuple[str, str], ...]
 
 
 class Parser:
-    """Reads a statement word by word; every refusal names the place."""
+    """Reads a statement word by word; every refusal names the place.
 
-    def __init__(self, sql: str) -> None:
+    Args:
+        sql: The statement.
+        bound: For each ``?`` the words to read in its place, as kind and text.
+    """
+
+    def __init__(self, sql: str, bound: Iterable[Words] = ()) -> None:
         self.sql = lower(sql)
-        self._tokens = tokenize(self.sql)
+        tokens = tokenize(self.sql)
+        self.marks = sum(token.kind == "mark" for token in tokens)
+        self._tokens = _filled(tokens, bound)
         self._position = 0
 
     @property
@@ -359,6 +370,19 @@ class Parser:
         type = self.type()
         self.expect_sign(")")
         return Cast(operand, type)
+
+
+def _filled(tokens: list[Token], bound: Iterable[Words]) -> list[Token]:
+    """The words with those that are bound in the place of each ``?``."""
+    values = iter(bound)
+    filled = []
+    for token in tokens:
+        words = next(values, None) if token.kind == "mark" else None
+        if words is None:
+            filled.append(token)
+        else:
+            filled += [Token(kind, text, token.start, token.end) for kind, text in words]
+    return filled
 
 
 def _number_kind(text: str) -> str:

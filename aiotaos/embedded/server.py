@@ -14,6 +14,7 @@ from .access import PASSWORD, USER, Access
 from .engine import Engine
 from .rest import Rest
 from .session import Session
+from .writes import Writes
 
 _MAX_BODY = 64 * 1024 * 1024
 _CLOSE_SECONDS = 1.0
@@ -21,7 +22,7 @@ _PING_SECONDS = 54.0
 
 
 class Server:
-    """A development server that speaks taosAdapter's ``/ws`` and ``/rest/sql``.
+    """A development server that speaks taosAdapter's ``/ws``, ``/rest/sql``, InfluxDB and OpenTSDB.
 
     Args:
         port: 0 takes any free one, see :attr:`port` once it runs.
@@ -111,6 +112,7 @@ class Server:
     def _app(self, engine: Engine) -> web.Application:
         access = Access()
         rest = Rest(engine, access)
+        writes = Writes(engine, access)
         app = web.Application(client_max_size=_MAX_BODY)
 
         async def websocket(request: web.Request) -> web.StreamResponse:
@@ -129,6 +131,9 @@ class Server:
         app.router.add_post("/rest/sql", rest.sql)
         app.router.add_post("/rest/sql/{db}", rest.sql)
         app.router.add_get("/rest/login/{user}/{password}", rest.login)
+        app.router.add_post("/influxdb/v1/write", writes.influx)
+        app.router.add_post("/opentsdb/v1/put/telnet/{db}", writes.telnet)
+        app.router.add_post("/opentsdb/v1/put/json/{db}", writes.json)
         app.router.add_get("/-/ping", _ping)
         app.router.add_route("*", "/{path:.*}", _not_found)
         app.on_shutdown.append(self._close_sockets)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC
-from typing import TypeVar
 
 import anyio
 import anyio.abc
@@ -18,40 +16,29 @@ from aiohttp import WSMessage, WSMsgType, web
 from ..errors import ProtocolError
 from ..protocol import frames, messages
 from ..protocol.encode import encode_block
-from ..types import Field, TypeCode
 from . import times
 from .access import Access
+from .arguments import UNKNOWN, BinaryHandler, Handler, parse_arguments, sendable
+from .columns import byte_length
 from .engine import Engine, Rows, State, Update
 from .faults import Fault
+from .lines import count_lines
 from .sql import VERSION
+from .statement_actions import StatementActions
 
-_UNKNOWN = 0xFFFF
 _NIL = "result is nil"
 _NOT_CONNECTED = "server not connected"
 _SERVICE_OK = 2
 _OPTIONS = range(-1, 5)
 _OPTION_CLEAR = -1
 _OPTION_TIMEZONE = 1
-_PREFIX_BYTES = {
-    TypeCode.VARCHAR: 2,
-    TypeCode.VARBINARY: 2,
-    TypeCode.GEOMETRY: 2,
-    TypeCode.BLOB: 4,
-}
-_JSON_BYTES = 16384
-_REFUSED_BINARY = {
-    frames.Action.SET_TAGS: "set_tags",
-    frames.Action.BIND: "bind",
+_REFUSED_BINARY: dict[int, str] = {
     frames.Action.WRITE_RAW: "write_raw",
     frames.Action.WRITE_RAW_BLOCK: "write_raw_block",
     frames.Action.WRITE_RAW_BLOCK_WITH_FIELDS: "write_raw_block_with_fields",
-    frames.Action.STMT2_BIND: "stmt2_bind",
     frames.Action.VALIDATE_SQL: "validate_sql",
 }
-_REFUSED_JSON = frozenset(
-    {"insert", "init", "prepare", "stmt2_init", "stmt2_prepare", "get_connection_info"}
-)
-_Args = TypeVar("_Args", bound=msgspec.Struct)
+_REFUSED_JSON = frozenset({"get_connection_info"})
 
 
 @dataclass(slots=True)
@@ -81,7 +68,7 @@ class Session:
         self._connected = False
         self._results: dict[int, _Result] = {}
         self._last_id = 0
-        self._handlers: dict[str, Callable[[msgspec.Raw], Awaitable[messages.Envelope | None]]] = {
+        self._handlers: dict[str, Handler] = {
             "version": self._version,
             "conn": self._conn,
             "check_server_status": self._check_server_status,
@@ -93,7 +80,10 @@ class Session:
             "get_current_db": self._get_current_db,
             "get_server_info": self._get_server_info,
             "options_connection": self._options_connection,
+            "insert": self._insert,
         }
+        self._statements = StatementActions(engine, self._state, self._keep, self._drop)
+        self._handlers |= self._statements.handlers
 
     async def run(self) -> None:
         """Answer until the socket closes, then free everything."""
@@ -104,6 +94,7 @@ class Session:
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
+                await self._statements.close()
                 for id in list(self._results):
                     await self._drop(id)
 
@@ -125,22 +116,22 @@ class Session:
         action = ""
         reply: messages.Envelope | None
         try:
-            request = _parse(data.encode(), messages.Request, "unmarshal request error")
+            request = parse_arguments(data.encode(), messages.Request, "unmarshal request error")
             action = request.action
             if not action:
-                raise Fault(_UNKNOWN, "request no action")
+                raise Fault(UNKNOWN, "request no action")
             wrong = f"unmarshal {action} request error"
-            req_id = _parse(request.args, messages.ReqIdArgs, wrong).req_id
+            req_id = parse_arguments(request.args, messages.ReqIdArgs, wrong).req_id
             if not self._connected and action not in ("version", "conn", "check_server_status"):
-                raise Fault(_UNKNOWN, _NOT_CONNECTED)
+                raise Fault(UNKNOWN, _NOT_CONNECTED)
             handler = self._handlers.get(action)
             if handler is None:
                 if action in _REFUSED_JSON:
-                    raise Fault(_UNKNOWN, f"not supported by the embedded server: {action}")
-                raise Fault(_UNKNOWN, f"unknown action {action}")
+                    raise Fault(UNKNOWN, f"not supported by the embedded server: {action}")
+                raise Fault(UNKNOWN, f"unknown action {action}")
             reply = await handler(request.args)
         except Fault as fault:
-            reply = messages.Envelope(fault.code, _sendable(fault.message))
+            reply = messages.Envelope(fault.code, sendable(fault.message))
         if reply is not None:
             await self._send(reply, action, req_id, began)
 
@@ -149,35 +140,44 @@ class Session:
         try:
             request = frames.parse_request(data)
         except ProtocolError:
-            refusal = messages.Envelope(_UNKNOWN, "message length is too short")
+            refusal = messages.Envelope(UNKNOWN, "message length is too short")
             await self._send(refusal, "", 0, began)
             return
         if request.action == frames.Action.FETCH and self._connected:
             await self._fetch_raw(request, began)
             return
-        names = {**_REFUSED_BINARY, frames.Action.QUERY: "binary_query"}
-        names[frames.Action.FETCH] = "fetch_raw_block"
-        name = names.get(frames.Action(request.action)) if request.action in names else None
+        name, handler = self._binary(request.action)
         reply: messages.Envelope
         try:
             if not self._connected:
-                raise Fault(_UNKNOWN, _NOT_CONNECTED)
-            if request.action != frames.Action.QUERY:
-                raise Fault(_UNKNOWN, _refused_binary(request.action, name))
-            reply = await self._run(_sql_of(request))
+                raise Fault(UNKNOWN, _NOT_CONNECTED)
+            if handler is None:
+                raise Fault(UNKNOWN, _refused_binary(request.action, name))
+            reply = await handler(request)
         except Fault as fault:
-            reply = messages.Envelope(fault.code, _sendable(fault.message))
-        await self._send(reply, name or "", request.req_id, began)
+            reply = messages.Envelope(fault.code, sendable(fault.message))
+        await self._send(reply, name, request.req_id, began)
+
+    def _binary(self, action: int) -> tuple[str, BinaryHandler | None]:
+        """How the replies to a binary request are called, and what answers it."""
+        if action == frames.Action.QUERY:
+            return "binary_query", self._query_binary
+        if action == frames.Action.FETCH:
+            return "fetch_raw_block", None
+        if action in self._statements.binary_handlers:
+            return self._statements.binary_handlers[action]
+        return _REFUSED_BINARY.get(action, ""), None
+
+    async def _query_binary(self, request: frames.Request) -> messages.Envelope:
+        return await self._run(_sql_of(request))
 
     async def _run(self, sql: str) -> messages.QueryReply:
         result = await anyio.to_thread.run_sync(self._engine.execute, sql.strip(), self._state)
         if isinstance(result, Update):
             return messages.QueryReply(is_update=True, affected_rows=result.affected)
-        self._last_id += 1
-        self._results[self._last_id] = _Result(result)
         names, types, lengths, precisions, scales = messages.result_description(result.fields)
         return messages.QueryReply(
-            id=self._last_id,
+            id=self._keep(result),
             fields_count=len(names),
             fields_names=names,
             fields_types=types,
@@ -187,10 +187,15 @@ class Session:
             fields_scales=scales,
         )
 
+    def _keep(self, rows: Rows) -> int:
+        self._last_id += 1
+        self._results[self._last_id] = _Result(rows)
+        return self._last_id
+
     def _find(self, id: int) -> _Result:
         result = self._results.get(id)
         if result is None:
-            raise Fault(_UNKNOWN, _NIL)
+            raise Fault(UNKNOWN, _NIL)
         return result
 
     async def _next_block(self, id: int) -> tuple[int, bytes] | None:
@@ -198,7 +203,7 @@ class Session:
         result = self._find(id)
         async with result.lock:
             if id not in self._results:
-                raise Fault(_UNKNOWN, _NIL)
+                raise Fault(UNKNOWN, _NIL)
             try:
                 block = await anyio.to_thread.run_sync(_encoded_block, result.rows)
             except Fault:
@@ -233,15 +238,15 @@ class Session:
         return messages.VersionReply(version=VERSION)
 
     async def _conn(self, raw: msgspec.Raw) -> messages.Envelope:
-        args = _parse(raw, messages.ConnArgs, "unmarshal connect request error")
+        args = parse_arguments(raw, messages.ConnArgs, "unmarshal connect request error")
         if self._connected:
-            raise Fault(_UNKNOWN, "duplicate connections")
+            raise Fault(UNKNOWN, "duplicate connections")
         if args.mode == 0:
-            raise Fault(_UNKNOWN, "not supported by the embedded server: BI mode")
+            raise Fault(UNKNOWN, "not supported by the embedded server: BI mode")
         if args.mode is not None:
-            raise Fault(_UNKNOWN, f"unexpected mode:{args.mode}")
+            raise Fault(UNKNOWN, f"unexpected mode:{args.mode}")
         if args.bearer_token or args.totp_code:
-            raise Fault(_UNKNOWN, "not supported by the embedded server: login with a token")
+            raise Fault(UNKNOWN, "not supported by the embedded server: login with a token")
         self._access.check(args.user, args.password)
         if args.db and not self._engine.has_database(args.db):
             raise Fault(0x0388, "Database not exist")
@@ -261,33 +266,37 @@ class Session:
         return messages.StatusReply(status=_SERVICE_OK)
 
     async def _query(self, raw: msgspec.Raw) -> messages.Envelope:
-        return await self._run(_parse(raw, messages.SqlArgs, "unmarshal query request error").sql)
+        return await self._run(
+            parse_arguments(raw, messages.SqlArgs, "unmarshal query request error").sql
+        )
 
     async def _fetch(self, raw: msgspec.Raw) -> messages.Envelope:
-        id = _parse(raw, messages.ResultArgs, "unmarshal fetch request error").id
+        id = parse_arguments(raw, messages.ResultArgs, "unmarshal fetch request error").id
         result = self._find(id)
         block = await self._next_block(id)
         if block is None:
             return messages.FetchReply(id=id, completed=True)
         result.block = block[1]
-        lengths = _byte_lengths(result.rows.fields)
+        lengths = [byte_length(one.type, one.length) for one in result.rows.fields]
         return messages.FetchReply(id=id, lengths=lengths, rows=block[0])
 
     async def _fetch_block(self, raw: msgspec.Raw) -> None:
-        id = _parse(raw, messages.ResultArgs, "unmarshal fetch block request error").id
+        id = parse_arguments(raw, messages.ResultArgs, "unmarshal fetch block request error").id
         result = self._find(id)
         if result.block is None:
-            raise Fault(_UNKNOWN, "block is nil")
+            raise Fault(UNKNOWN, "block is nil")
         await self._socket.send_bytes(frames.old_block_reply(id, result.block))
 
     async def _free_result(self, raw: msgspec.Raw) -> None:
-        id = _parse(raw, messages.ResultArgs, "unmarshal free result request error").id
+        id = parse_arguments(raw, messages.ResultArgs, "unmarshal free result request error").id
         result = self._results.pop(id, None)
         if result is not None:
             await anyio.to_thread.run_sync(result.rows.close)
 
     async def _num_fields(self, raw: msgspec.Raw) -> messages.Envelope:
-        id = _parse(raw, messages.ResultIdArgs, "unmarshal num fields request error").result_id
+        id = parse_arguments(
+            raw, messages.ResultIdArgs, "unmarshal num fields request error"
+        ).result_id
         return messages.NumFieldsReply(num_fields=len(self._find(id).rows.fields))
 
     async def _get_current_db(self, _: msgspec.Raw) -> messages.Envelope:
@@ -296,8 +305,27 @@ class Session:
     async def _get_server_info(self, _: msgspec.Raw) -> messages.Envelope:
         return messages.InfoReply(info=f"ver:{VERSION}\nbuild:aiotaos embedded\ngitinfo:")
 
+    async def _insert(self, raw: msgspec.Raw) -> messages.Envelope:
+        args = parse_arguments(
+            raw, messages.InsertArgs, "unmarshal schemaless insert request error"
+        )
+        if args.protocol == 0:
+            raise Fault(UNKNOWN, "schemaless write protocol is null")
+        affected = await anyio.to_thread.run_sync(
+            self._engine.insert_points,
+            self._state.database,
+            args.data,
+            args.protocol,
+            args.precision,
+            args.table_name_key or "",
+        )
+        total = count_lines(args.data, args.protocol)
+        return messages.InsertReply(affected_rows=affected, total_rows=total)
+
     async def _options_connection(self, raw: msgspec.Raw) -> messages.Envelope:
-        args = _parse(raw, messages.OptionsArgs, "unmarshal options connection request error")
+        args = parse_arguments(
+            raw, messages.OptionsArgs, "unmarshal options connection request error"
+        )
         for option in args.options:
             if option.option not in _OPTIONS:
                 raise Fault(0x0118, "Invalid parameters")
@@ -308,27 +336,15 @@ class Session:
         return messages.Envelope()
 
 
-def _parse(raw: bytes | msgspec.Raw, type: type[_Args], wrong: str) -> _Args:
-    try:
-        return msgspec.json.decode(raw, type=type)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        raise Fault(_UNKNOWN, wrong) from None
-
-
-def _sendable(text: str) -> str:
-    """A statement quoted in a message may hold what is not UTF-8."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def _sql_of(request: frames.Request) -> str:
     try:
         return frames.parse_query_body(request.body)
     except ProtocolError as error:
-        raise Fault(_UNKNOWN, error.message) from None
+        raise Fault(UNKNOWN, error.message) from None
 
 
-def _refused_binary(action: int, name: str | None) -> str:
-    if name is not None:
+def _refused_binary(action: int, name: str) -> str:
+    if name:
         return f"not supported by the embedded server: {name}"
     return f"unknown binary action {action}"
 
@@ -339,16 +355,3 @@ def _encoded_block(rows: Rows) -> tuple[int, bytes] | None:
     if columns is None:
         return None
     return len(columns[0]), encode_block(rows.fields, columns)
-
-
-def _byte_lengths(fields: Sequence[Field]) -> list[int]:
-    """The size of the largest value of each column."""
-    lengths = []
-    for one in fields:
-        if one.type is TypeCode.JSON:
-            lengths.append(_JSON_BYTES)
-        elif one.type is TypeCode.NCHAR:
-            lengths.append(one.length * 4 + 2)
-        else:
-            lengths.append(one.length + _PREFIX_BYTES.get(one.type, 0))
-    return lengths

@@ -24,7 +24,7 @@ _BLOCK = struct.Struct("<Iii")  # length, type, values
 _INT = struct.Struct("<i")
 _PREFIX = struct.Struct("<H")
 _VERSION = 1
-_FIXED = {
+_FIXED: dict[TypeCode, np.dtype[Any]] = {
     code: dtype
     for code, dtype in DTYPES.items()
     if code is not TypeCode.NULL and code not in DECIMALS
@@ -154,7 +154,7 @@ def _parse_blocks(view: memoryview, table: int, width: int) -> list[BoundColumn]
         if len(rest) < _BLOCK.size:
             raise ProtocolError(f"bind data length error, {where}")
         length, _, _ = _BLOCK.unpack_from(rest)
-        if length > len(rest):
+        if not _BLOCK.size <= length <= len(rest):
             raise ProtocolError(f"bind data length error, {where}")
         columns.append(_parse_block(rest[:length], where))
         position += length
@@ -286,6 +286,8 @@ def parse_raw_block(data: Buffer, types: Sequence[TypeCode] | None = None) -> li
     position += 4 * width
     columns = []
     for type, length in zip(types, lengths, strict=True):
+        if not (type in _FIXED or type in _BLOCK_TEXTS or type in _BLOCK_BYTES):
+            raise ProtocolError(f"unsupported data type {int(type)}")
         start = position + ((rows + 7) // 8 if type in _FIXED else 4 * rows)
         end = start + length
         if length < 0 or end > len(view):
@@ -303,12 +305,9 @@ def _block_column(type: TypeCode, rows: int, head: memoryview, data: memoryview)
             raise ProtocolError(f"truncated block: {rows} rows in {len(data)} bytes")
         nulls = np.unpackbits(np.frombuffer(head, "u1"), count=rows).view(np.bool_)
         return BoundColumn(type, _with_nulls(type, np.frombuffer(data, dtype), nulls))
-    if type not in _BLOCK_TEXTS and type not in _BLOCK_BYTES:
-        raise ProtocolError(f"unsupported data type {int(type)}")
     raw = bytes(data)
-    values: list[Any] = []
-    for offset in np.frombuffer(head, "<i4").tolist():
-        values.append(None if offset < 0 else _block_value(type, raw, offset))
+    offsets = np.frombuffer(head, "<i4").tolist()
+    values = [None if offset < 0 else _block_value(type, raw, offset) for offset in offsets]
     return BoundColumn(type, values)
 
 

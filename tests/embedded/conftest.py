@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from aiotaos.embedded import Server
 from aiotaos.embedded.engine import Engine, Rows, State, Update
+from aiotaos.protocol import frames
+from aiotaos.protocol.block import parse_block
+from aiotaos.protocol.messages import QueryReply
+from aiotaos.protocol.rows import RowDecoder
 
 DATA = Path(__file__).parent.parent / "data" / "conformance"
 AUTH = {"Authorization": "Basic cm9vdDp0YW9zZGF0YQ=="}
@@ -44,6 +49,54 @@ def rest(http: aiohttp.ClientSession) -> Rest:
             return {"http": response.status, **answer}
 
     return run
+
+
+class Socket:
+    """A client that speaks in dictionaries."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+
+    async def send(self, action: str, **args: Any) -> None:
+        await self.socket.send_json({"action": action, "args": args})
+
+    async def receive(self) -> dict[str, Any]:
+        return json.loads(await self.socket.receive_str())
+
+    async def ask(self, action: str, **args: Any) -> dict[str, Any]:
+        await self.send(action, **args)
+        return await self.receive()
+
+    async def query(self, sql: str, req_id: int = 1) -> dict[str, Any]:
+        await self.socket.send_bytes(frames.query_request(req_id, sql))
+        return await self.receive()
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a query, which fit into one block; times are numbers."""
+        return await self.result(await self.query(sql))
+
+    async def result(self, reply: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """All rows of a result that a reply announces."""
+        assert reply["code"] == 0, reply
+        result = msgspec.convert(reply, QueryReply)
+        block = (await self.fetch(result.id)).block
+        if block is None:
+            return []
+        assert (await self.fetch(result.id)).block is None
+        fields = result.fields()
+        return RowDecoder(fields, result.precision, timestamp="int").rows(
+            parse_block(block, precision=result.precision)
+        )
+
+    async def fetch(self, id: int, req_id: int = 1) -> frames.FetchReply:
+        await self.socket.send_bytes(frames.fetch_request(req_id, id))
+        return frames.parse_reply(await self.socket.receive_bytes())
+
+
+@pytest.fixture
+async def fresh(http: aiohttp.ClientSession) -> AsyncIterator[Socket]:
+    async with http.ws_connect("/ws") as socket:
+        yield Socket(socket)
 
 
 @pytest.fixture

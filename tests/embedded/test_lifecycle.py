@@ -113,7 +113,7 @@ async def test_a_client_that_goes_away_leaves_nothing(server):
                 await socket.send_bytes(frames.query_request(number, "select 1"))
             await socket.receive()
             await socket.close()
-    store = server._engine._store
+    store = server._engine.store
     await server.stop()
     assert store._cursors == {}
 

@@ -76,10 +76,10 @@ def test_duckdb_cannot_be_reached(run, sql):
     "setting", ["enable_external_access", "allow_community_extensions", "autoload_known_extensions"]
 )
 def test_duckdb_is_locked_down(engine, setting):
-    cursor = engine._store.cursor()
+    cursor = engine.store.cursor()
     query = f"select current_setting('{setting}'), current_setting('lock_configuration')"
     assert cursor.execute(query).fetchone() == (False, True)
-    engine._store.free(cursor)
+    engine.store.free(cursor)
 
 
 @pytest.mark.parametrize(

@@ -3,48 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import struct
 from typing import Any
 
-import aiohttp
 import pytest
 
 from aiotaos.protocol import frames
 from aiotaos.protocol.block import parse_block
 
 CONN = {"user": "root", "password": "taosdata"}
-
-
-class Socket:
-    """A client that speaks in dictionaries."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self.socket = socket
-
-    async def send(self, action: str, **args: Any) -> None:
-        await self.socket.send_json({"action": action, "args": args})
-
-    async def receive(self) -> dict[str, Any]:
-        return json.loads(await self.socket.receive_str())
-
-    async def ask(self, action: str, **args: Any) -> dict[str, Any]:
-        await self.send(action, **args)
-        return await self.receive()
-
-    async def query(self, sql: str, req_id: int = 1) -> dict[str, Any]:
-        await self.socket.send_bytes(frames.query_request(req_id, sql))
-        return await self.receive()
-
-    async def fetch(self, id: int, req_id: int = 1) -> frames.FetchReply:
-        await self.socket.send_bytes(frames.fetch_request(req_id, id))
-        return frames.parse_reply(await self.socket.receive_bytes())
-
-
-@pytest.fixture
-async def fresh(http):
-    async with http.ws_connect("/ws") as socket:
-        yield Socket(socket)
 
 
 @pytest.fixture
@@ -110,7 +77,7 @@ async def test_what_cannot_be_read(ws):
     assert (await ws.receive())["message"] == "unknown binary action 99"
     await ws.socket.send_bytes(b"short")
     assert (await ws.receive())["message"] == "message length is too short"
-    reply = await ws.ask("stmt2_init", req_id=3)
+    reply = await ws.ask("get_connection_info", req_id=3)
     assert "not supported by the embedded server" in reply["message"]
 
 
@@ -189,7 +156,7 @@ async def test_session_state(ws):
 
 async def test_two_sockets_share_data_and_not_their_state(http, ws):
     async with http.ws_connect("/ws") as socket:
-        other = Socket(socket)
+        other = type(ws)(socket)
         await other.ask("conn", req_id=1, **CONN)
         assert (await other.ask("get_current_db", req_id=1))["db"] == ""
         id = (await other.query("select v from d.t"))["id"]
@@ -221,7 +188,7 @@ async def test_many_requests_at_once(ws):
 async def test_concurrent_inserts_are_all_kept(http, ws):
     async def write(number: int) -> None:
         async with http.ws_connect("/ws") as socket:
-            mine = Socket(socket)
+            mine = type(ws)(socket)
             await mine.ask("conn", req_id=1, db="d", **CONN)
             for row in range(10):
                 reply = await mine.query(f"insert into t (ts, v) values ({number * 100 + row}, 1)")
