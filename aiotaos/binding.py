@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from .errors import DataError, StatementError
 from .protocol.arrow import arrow_codes, arrow_taken, is_arrow, plain_array
-from .protocol.bind import MAX_TABLE_ROWS, Binding, bind_column, check_name
+from .protocol.bind import MAX_TABLE_ROWS, Binding, bind_column, check_name, check_names
 from .protocol.columns import Column, bad_value, concatenate
 from .types import FieldKind, StatementField, TypeCode
 
@@ -98,13 +98,15 @@ class Shape:
         return self.bind_columns(values)
 
     def bind_columns(
-        self, values: Sequence[Any], table_name: Callable[[str], str] = str
+        self,
+        values: Sequence[Any],
+        table_names: Callable[[list[str]], list[str]] | None = None,
     ) -> Iterator[Binding]:
         """Bindings of a column for each ``?``, names and tags included, all of one length.
 
         Args:
             values: The columns.
-            table_name: Makes what is sent of the name of a table.
+            table_names: Makes what is sent of the names of tables.
 
         Raises:
             StatementError: There are too few or too many columns, or they differ in length.
@@ -125,7 +127,8 @@ class Shape:
             return split(Binding(None, (), (), self.columns, columns, ends))
         tables, codes = table_codes(by_kind[FieldKind.TBNAME][0])
         order, ends, firsts = grouping(codes, len(tables))
-        names = list(map(table_name, _checked_names(tables, firsts)))
+        _check_names(tables, firsts)
+        names = tables if table_names is None else table_names(tables)
         if order is not None:
             columns = [column.take(order) for column in columns]
         tags = [
@@ -189,15 +192,24 @@ class Shape:
         raise AssertionError("every row is of the right length")
 
 
-def _checked_names(names: Sequence[object], firsts: Order) -> list[str]:
-    for name, row in zip(names, firsts.tolist(), strict=True):
-        try:
-            check_name(name)
-        except StatementError as error:
-            wrong = DataError(f"row {row}: {error.message}")
-            wrong.column, wrong.row = "tbname", row
-            raise wrong from None
-    return list(names)  # type: ignore[arg-type]  # each was checked to be a string
+def _check_names(names: Sequence[object], firsts: Order) -> None:
+    try:
+        check_names(names)
+    except StatementError as error:
+        row = next(
+            row for name, row in zip(names, firsts.tolist(), strict=True) if not _is_name(name)
+        )
+        wrong = DataError(f"row {row}: {error.message}")
+        wrong.column, wrong.row = "tbname", row
+        raise wrong from None
+
+
+def _is_name(name: object) -> bool:
+    try:
+        check_names([name])
+    except StatementError:
+        return False
+    return True
 
 
 def _tag(field: StatementField, values: Any, firsts: Order) -> Column:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 BATCH_ROWS = 50_000
+_SPECIAL = re.compile("[.`]")
 
 
 class Target:
@@ -51,13 +53,13 @@ class Target:
             if name is not None and self.columns is not None and name not in self.columns:
                 raise InterfaceError(f"columns: expected {name!r} among them")
 
-    def table_name(self, name: str) -> str:
-        """The name of a sub-table as it is sent: taken literally, in the super table's database."""
+    def table_names(self, names: list[str]) -> list[str]:
+        """Names of sub-tables as they are sent: taken literally, in the super table's database."""
         if self._database:
-            return f"{self._database}.`{name.replace('`', '``')}`"
-        if "." in name or "`" in name:
-            return f"`{name.replace('`', '``')}`"
-        return name
+            return [f"{self._database}.{_quoted(name)}" for name in names]
+        if _SPECIAL.search("".join(names)):
+            return [_quoted(name) if _SPECIAL.search(name) else name for name in names]
+        return names
 
     def check_row(self, row: object) -> None:
         """Check that a row can be one: it tells its sub-table and its tags.
@@ -140,6 +142,10 @@ def _names(what: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
 def _marks(columns: Sequence[Any]) -> str:
     return ",".join("?" * len(columns))
 
@@ -186,7 +192,7 @@ async def _send(
 
     def make(shape: Shape) -> Iterator[Binding]:
         try:
-            return shape.bind_columns(columns, target.table_name)
+            return shape.bind_columns(columns, target.table_names)
         except DataError as error:
             error.shift(start)
             raise

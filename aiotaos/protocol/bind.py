@@ -20,9 +20,10 @@ from ..errors import DataError, NotSupportedError, StatementError
 from ..types import DECIMALS, FieldKind, StatementField, TypeCode
 from .arrow import arrow_column, is_arrow, plain_array
 from .block import DTYPES, HEADER, PREFIXES, SCHEMA
-from .columns import Column, Fixed, Variable, check_lengths, decimal_texts, make_column
+from .columns import Column, check_lengths, decimal_texts, make_column
 from .encode import encode_column
 from .frames import Action
+from .sections import section
 
 MAX_TABLE_ROWS = 32767
 """Rows of one table in one bind; TDengine's C client takes no more."""
@@ -30,8 +31,6 @@ MAX_TABLE_ROWS = 32767
 _REQUEST = struct.Struct("<QQQ")  # req_id, stmt_id, action
 _VERSION = struct.Struct("<Hi")  # version 1, column index: -1 for all of them
 _PAYLOAD = struct.Struct("<7I")  # length, tables, tags, columns, offsets of the three sections
-_BLOCK = struct.Struct("<Iii")  # length, type, number of values
-_LENGTH = struct.Struct("<i")
 _NO_FLAGS = 0
 _MAX_NAME = 270
 _DIGITS = re.compile(r"DECIMAL\((\d+), ?(\d+)\)")
@@ -101,6 +100,22 @@ def _listed(values: Any) -> list[Any]:
     if is_arrow(values):
         values = plain_array(values).to_pylist()
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+
+def check_names(names: Sequence[object]) -> None:
+    """Check the names of tables.
+
+    Raises:
+        StatementError: One cannot be a name.
+    """
+    try:
+        together = "".join(names)  # type: ignore[arg-type]  # which is what is found out
+        longest, shortest = max(map(len, names)), min(map(len, names))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        longest = 0
+    if not longest or not shortest or 4 * longest > _MAX_NAME or "\0" in together:
+        for name in names:
+            check_name(name)
 
 
 def check_name(name: object) -> str:
@@ -175,27 +190,24 @@ _PARAMETER_TYPES: tuple[tuple[tuple[type, ...], TypeCode], ...] = (
 
 def stmt2_bind_request(req_id: int, stmt_id: int, binding: Binding) -> bytes:
     """The frame of a ``stmt2_bind`` (action 9) with all of a binding's rows."""
-    names, tags, columns = _names(binding), _tags(binding), _columns(binding)
-    first = _PAYLOAD.size
-    offsets = [
-        first if names else 0,
-        first + len(names) if tags else 0,
-        first + len(names) + len(tags) if columns else 0,
-    ]
-    total = first + len(names) + len(tags) + len(columns)
-    head = _PAYLOAD.pack(
-        total, len(binding.ends), len(binding.tags), len(binding.columns), *offsets
+    names = _names(binding)
+    tables = range(1, len(binding.ends) + 1)
+    tags = section([field.type for field in binding.tag_fields], binding.tags, tables)
+    columns = section([field.type for field in binding.fields], binding.columns, binding.ends)
+    tags_at = _PAYLOAD.size + len(names)
+    columns_at = tags_at + sum(map(len, tags))
+    total = columns_at + sum(map(len, columns))
+    payload = _PAYLOAD.pack(
+        total,
+        len(binding.ends),
+        len(binding.tags),
+        len(binding.columns),
+        _PAYLOAD.size if names else 0,
+        tags_at if tags else 0,
+        columns_at if columns else 0,
     )
-    return b"".join(
-        (
-            _REQUEST.pack(req_id, stmt_id, Action.STMT2_BIND),
-            _VERSION.pack(1, -1),
-            head,
-            names,
-            tags,
-            columns,
-        )
-    )
+    head = _REQUEST.pack(req_id, stmt_id, Action.STMT2_BIND) + _VERSION.pack(1, -1)
+    return b"".join((head, payload, names, *tags, *columns))
 
 
 def _names(binding: Binding) -> bytes:
@@ -203,81 +215,6 @@ def _names(binding: Binding) -> bytes:
         return b""
     names = [name.encode() + b"\0" for name in binding.names]
     return struct.pack(f"<{len(names)}H", *map(len, names)) + b"".join(names)
-
-
-def _tags(binding: Binding) -> bytes:
-    ends = range(1, len(binding.ends) + 1)
-    return _section(
-        [
-            _blocks(field.type, column, ends)
-            for field, column in zip(binding.tag_fields, binding.tags, strict=True)
-        ]
-    )
-
-
-def _columns(binding: Binding) -> bytes:
-    return _section(
-        [
-            _blocks(field.type, column, binding.ends)
-            for field, column in zip(binding.fields, binding.columns, strict=True)
-        ]
-    )
-
-
-def _section(columns: Sequence[Sequence[bytes]]) -> bytes:
-    """The blocks of each table one after the other, behind their lengths."""
-    if not columns:
-        return b""
-    tables = [b"".join(blocks) for blocks in zip(*columns, strict=True)]
-    return struct.pack(f"<{len(tables)}I", *map(len, tables)) + b"".join(tables)
-
-
-def _blocks(type: TypeCode, column: Column, ends: Sequence[int]) -> list[bytes]:
-    """A column's bind block for each table."""
-    if isinstance(column, Fixed):
-        return _fixed_blocks(type, column, ends)
-    return _variable_blocks(type, column, ends)
-
-
-def _fixed_blocks(type: TypeCode, column: Fixed, ends: Sequence[int]) -> list[bytes]:
-    width = column.values.dtype.itemsize
-    data = memoryview(column.values.tobytes())
-    nulls = bytes(len(column)) if column.nulls is None else column.nulls.tobytes()
-    blocks = []
-    start = 0
-    for end in ends:
-        rows = end - start
-        is_null = nulls[start:end]
-        values = data[start * width : end * width] if b"\0" in is_null else b""
-        head = _BLOCK.pack(17 + rows + len(values), type, rows)
-        blocks.append(b"".join((head, is_null, b"\0", _LENGTH.pack(len(values)), values)))
-        start = end
-    return blocks
-
-
-def _variable_blocks(type: TypeCode, column: Variable, ends: Sequence[int]) -> list[bytes]:
-    data = memoryview(column.data.tobytes())
-    lengths = memoryview(column.lengths.astype("<i4").tobytes())
-    nulls = bytes(len(column)) if column.nulls is None else column.nulls.tobytes()
-    begins = np.zeros(len(column) + 1, np.int64)
-    np.cumsum(column.lengths, out=begins[1:])
-    limits = begins[np.asarray(ends)].tolist()
-    blocks = []
-    start = first = 0
-    for end, last in zip(ends, limits, strict=True):
-        rows, size = end - start, last - first
-        head = _BLOCK.pack(17 + 5 * rows + size, type, rows)
-        parts = (
-            head,
-            nulls[start:end],
-            b"\1",
-            lengths[4 * start : 4 * end],
-            _LENGTH.pack(size),
-            data[first:last],
-        )
-        blocks.append(b"".join(parts))
-        start, first = end, last
-    return blocks
 
 
 # stmt v1.

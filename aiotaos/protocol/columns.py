@@ -230,6 +230,12 @@ def characters(column: Variable) -> Lengths:
 def _from_list(
     field: Described, values: Sequence[object], convert: _Converter | None = None
 ) -> Column:
+    fast = _FAST.get(field.type)
+    if fast is not None and convert is None:
+        try:
+            return fast(field, values)
+        except (_Refused, ArithmeticError, TypeError, ValueError):
+            pass  # there are NULLs, other types, or what cannot be taken
     kinds = set(map(type, values))
     present: Sequence[Any] = values
     nulls = None
@@ -330,10 +336,6 @@ def _narrowed(wide: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 
 def _texts(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
     if kinds == {str}:
-        joined = "".join(values)
-        if joined.isascii():
-            lengths = np.fromiter(map(len, values), np.int32, len(values))
-            return Variable(lengths, _bytes(joined.encode()), None)
         # What was not UTF-8 is read with surrogateescape; NCHAR is kept decoded.
         errors = "surrogatepass" if field.type is TypeCode.NCHAR else "surrogateescape"
         return joined_bytes([value.encode("utf-8", errors) for value in values])
@@ -552,6 +554,35 @@ _CONVERTERS: dict[TypeCode, _Converter] = {
 _CONVERTERS |= dict.fromkeys(set(TypeCode) - set(_CONVERTERS), _integers)
 
 
+# Lists without NULLs of the one type that is expected; the constructors refuse others.
+
+
+def _fast_integers(field: Described, values: Sequence[Any]) -> Column:
+    return Fixed(_integer_array(values, DTYPES[field.type]), None)
+
+
+def _fast_floats(field: Described, values: Sequence[Any]) -> Column:
+    wide = np.frombuffer(array.array("d", values), np.float64)
+    return Fixed(_narrowed(wide, DTYPES[field.type]), None)
+
+
+def _fast_texts(field: Described, values: Sequence[Any]) -> Column:
+    joined = "".join(values)
+    if not joined.isascii():
+        raise ValueError
+    return Variable(
+        np.fromiter(map(len, values), np.int32, len(values)), _bytes(joined.encode()), None
+    )
+
+
+_FAST: dict[TypeCode, Callable[[Described, Sequence[Any]], Column]] = {
+    TypeCode.FLOAT: _fast_floats,
+    TypeCode.DOUBLE: _fast_floats,
+    TypeCode.VARCHAR: _fast_texts,
+    TypeCode.NCHAR: _fast_texts,
+} | {kind: _fast_integers for kind, convert in _CONVERTERS.items() if convert is _integers}
+
+
 # Arrays.
 
 
@@ -628,8 +659,14 @@ def _from_strings(field: Described, data: npt.NDArray[Any]) -> Column | None:
         return None
     else:
         cells = np.ascontiguousarray(data).view(np.uint8).reshape(len(data), width)
-    lengths = np.strings.str_len(data).astype(np.int32)
+    filled = cells != 0
+    lengths = np.zeros(len(data), np.int32)
+    for place in range(cells.shape[1]):
+        lengths += filled[:, place]
     inside = np.arange(cells.shape[1], dtype=np.int32) < lengths[:, None]
+    if (inside != filled).any():  # a NUL inside a value; those behind it are numpy's padding
+        lengths = np.strings.str_len(data).astype(np.int32)
+        inside = np.arange(cells.shape[1], dtype=np.int32) < lengths[:, None]
     return Variable(lengths, cells[inside], None)
 
 

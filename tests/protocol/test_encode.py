@@ -308,13 +308,13 @@ def test_value_too_long_to_print():
 
 
 class Moody(Decimal):
-    """Refuses to be a float the first time."""
+    """Refuses to be a float the first two times."""
 
-    asked = False
+    asked = 0
 
     def __float__(self):
-        if not self.asked:
-            self.asked = True
+        self.asked += 1
+        if self.asked <= 2:
             raise ValueError
         return 1.0
 
