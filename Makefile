@@ -2,7 +2,7 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := .venv/bin
-SOURCES := aiotaos examples tests
+SOURCES := aiotaos benchmarks examples tests
 
 .PHONY: demo test check live format coverage clean
 

@@ -288,7 +288,10 @@ _BY_RANGE: tuple[tuple[int, int, type[Error]], ...] = (
 )
 
 
-_TEXTS = {0x060B: "timestamp out of the range that the database keeps"}
+_TEXTS = {
+    0x060B: "timestamp out of the range that the database keeps",
+    0x061D: "a table of that name belongs to another super table",
+}
 
 
 def class_of(code: int) -> type[Error]:

@@ -66,3 +66,18 @@ def test_many_tasks() -> None:
     output = run(str(ROOT / "examples" / "many_tasks.py"))
     assert "answers: 39800" in output
     assert "still works: 3" in output
+
+
+def test_ingest() -> None:
+    output = run(str(ROOT / "examples" / "ingest.py"))
+    assert "19960 rows in" in output
+    assert "40 reported" in output
+    assert "stored: 19960" in output
+    assert "voltage=1000000000000" in output
+
+
+def test_bulk_insert() -> None:
+    output = run(str(ROOT / "examples" / "bulk_insert.py"))
+    assert "200000 rows in" in output
+    assert "Fresno 100000 95000" in output
+    assert "Oakland 100000 100000" in output
