@@ -1,0 +1,228 @@
+"""Placeholders in SQL text, and literals and names in their places."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiotaos import DataError, StatementError
+from aiotaos.protocol.sql import (
+    binds_table_name,
+    creates_table,
+    first_word,
+    identifier,
+    inserted_table,
+    literal,
+    placeholders,
+    render,
+    table_identifier,
+)
+
+
+@pytest.mark.parametrize(
+    ("sql", "places"),
+    [
+        ("select 1", []),
+        ("?", [0]),
+        ("select ?, '?', ?", [7, 15]),
+        ("select 'it''s ?' , ?", [19]),
+        (r"select 'it\'s ?', ?", [18]),
+        (r"select '\\', ?", [13]),
+        (r'select "\"?", "a""?", ?', [22]),
+        ("select `?`, `a``?`, ?", [20]),
+        ("select ? -- ?\n, ?", [7, 16]),
+        ("select ? -- ?", [7]),
+        ("/* ? \n ' */ ?", [12]),
+        ("/* ? ", []),
+        ("select '?", []),
+        ('select "?', []),
+        ("select `?", []),
+        ("select '-- ?', ?", [15]),
+        ("select a-?, b--?", [9]),
+    ],
+)
+def test_placeholders(sql, places):
+    assert placeholders(sql) == places
+
+
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("select 1", "select"),
+        ("  \n\tINSERT into t", "insert"),
+        ("-- a\n/* b */ -- c\nSelect", "select"),
+        ("/* insert */select", "select"),
+        ("show_it;", "show_it"),
+        ("-- insert", ""),
+        ("/* insert", ""),
+        ("(select 1)", ""),
+        ("", ""),
+    ],
+)
+def test_first_word(sql, word):
+    assert first_word(sql) == word
+
+
+@pytest.mark.parametrize(
+    ("sql", "binds"),
+    [
+        ("insert into ? using s tags(?) values(?)", True),
+        ("INSERT INTO\n ? values(?)", True),
+        ("insert into t values(?)", False),
+        ("insert into t values(1)", False),
+        ("insert into `into ?` values(?)", False),
+        ("insert into t (tbname, ts) values(?, ?)", False),
+    ],
+)
+def test_table_names_to_bind(sql, binds):
+    assert binds_table_name(sql) is binds
+
+
+@pytest.mark.parametrize(
+    ("sql", "table", "creates"),
+    [
+        ("insert into t values(?)", "t", False),
+        ("INSERT INTO `d.x`.`T 1` (ts) values(?)", "`d.x`.`T 1`", False),
+        ("insert into ? values(?)", None, False),
+        ("insert into ? using s tags(?) values(?)", "s", True),
+        ("insert into c USING\n d.s (g) tags(?) values(?)", "d.s", True),
+        ("insert into ? using `s` tags(?) values(?)", "`s`", True),
+        ("insert into t values('using s tags', ?)", "t", False),
+        ("insert /* into x */ into t values(?) -- using s", "t", False),
+    ],
+)
+def test_tables_of_inserts(sql, table, creates):
+    assert inserted_table(sql) == table
+    assert creates_table(sql) is creates
+
+
+def test_render():
+    sql = "alter table t set tag a = ?, b = '?' , c=?"
+    assert render(sql, ["it's", None]) == r"alter table t set tag a = 'it\'s', b = '?' , c=NULL"
+    assert render("show tables", []) == "show tables"
+    assert render("?", ["?"]) == "'?'"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "count"),
+    [([], 0), ([1, 2, 3], 3)],
+)
+def test_wrong_number_of_parameters(parameters, count):
+    with pytest.raises(StatementError) as caught:
+        render("use ? and ?", parameters)
+    assert str(caught.value) == f"the statement has 2 placeholders and got {count} parameters"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "NULL"),
+        (True, "true"),
+        (np.False_, "false"),
+        (-5, "-5"),
+        (np.uint64(2**64 - 1), "18446744073709551615"),
+        (1.5, "1.5"),
+        (1e300, "1e+300"),
+        (np.float32(0.5), "0.5"),
+        (Decimal("1E+3"), "1000"),
+        (Decimal("-0.10"), "-0.10"),
+        ("", "''"),
+        ("涛 'x' \\ \"y\" `z`", "'涛 \\'x\\' \\\\ \"y\" `z`'"),
+        ("a\nb\rc\td", r"'a\nb\rc\td'"),
+        (b"\x00\xff", r"'\x00ff'"),
+        (bytearray(b"'"), r"'\x27'"),
+        (memoryview(b""), r"'\x'"),
+        (datetime(2024, 1, 1, 8, tzinfo=timezone(timedelta(hours=8))), "'2024-01-01T00:00:00Z'"),
+        (datetime(2024, 1, 1, 0, 0, 0, 7, tzinfo=UTC), "'2024-01-01T00:00:00.000007Z'"),
+        (np.datetime64("2024-01-01T00:00:00.000000007"), "'2024-01-01T00:00:00.000000007Z'"),
+        (np.datetime64("2024-01-01"), "'2024-01-01T00:00:00.000000000Z'"),
+    ],
+)
+def test_literals(value, text):
+    assert literal(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (float("nan"), "nan cannot be written in SQL"),
+        (float("-inf"), "-inf cannot be written in SQL"),
+        (np.float64("nan"), "nan cannot be written in SQL"),
+        (Decimal("sNaN"), "Decimal('sNaN') cannot be written in SQL"),
+        (Decimal("Infinity"), "Decimal('Infinity') cannot be written in SQL"),
+        (np.datetime64("NaT"), "NaT is not a time; expected None for NULL"),
+        ("a\0b", r"'a\x00b' has a NUL character, which SQL cannot hold"),
+        (
+            datetime(2024, 1, 1),
+            "datetime.datetime(2024, 1, 1, 0, 0) has no time zone: expected an aware datetime",
+        ),
+    ],
+)
+def test_values_without_literal(value, problem):
+    with pytest.raises(DataError) as caught:
+        render("select ?, ?", [1, value])
+    assert str(caught.value) == f"parameter 2: {problem}"
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, timedelta(1), 1j, object], ids=repr)
+def test_types_without_literal(value):
+    with pytest.raises(StatementError) as caught:
+        literal(value)
+    assert str(caught.value) == (
+        f"value: {value!r} has no literal; expected None, bool, int, float, Decimal, str, bytes "
+        "or an aware datetime"
+    )
+
+
+def unescaped(text: str) -> str:
+    """A string literal as TDengine's parser reads it."""
+    assert text[0] == text[-1] == "'"
+    known = {"n": "\n", "r": "\r", "t": "\t"}
+    return re.sub(r"\\(.)", lambda found: known.get(found[1], found[1]), text[1:-1], flags=re.S)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), max_size=4))
+def test_strings_stay_inside_their_literals(values):
+    sql = render("select " + ",".join("?" * len(values)), values)
+    assert placeholders(sql) == []
+    assert [unescaped(text) for text in re.findall(r"'(?:[^'\\]|\\.)*'", sql, re.S)] == values
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("t", "`t`"),
+        ("d.t", "`d`.`t`"),
+        ("`d`.t", "`d`.`t`"),
+        ("`d.x`.`T 1`", "`d.x`.`T 1`"),
+        ("涛", "`涛`"),
+        ("a b", "`a b`"),
+    ],
+)
+def test_tables(name, expected):
+    assert table_identifier(name) == expected
+
+
+@pytest.mark.parametrize("name", ["", ".", "a.", ".a", "a.b.c", "`a", "a`b", "`a`b", "``", None, 5])
+def test_no_tables(name):
+    with pytest.raises(StatementError) as caught:
+        table_identifier(name)
+    assert str(caught.value) == f"table: expected 'table' or 'database.table', got {name!r}"
+
+
+def test_identifier():
+    assert identifier("a.b") == "`a.b`"
+    for name in ("", "a`b", "a\0", None, b"a"):
+        with pytest.raises(StatementError) as caught:
+            identifier(name)
+        assert str(caught.value) == f"name: expected a string without back-ticks, got {name!r}"
