@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -65,13 +66,21 @@ class Shape:
             DataError: A value does not fit.
         """
         given = [TableRows(*table) for table in tables]
+        self._check_columns()
         if not given:
             return iter(())
         names = self._names([table.tbname for table in given])
         tags = [
             _in_order("tag", self.tags, table.tags) for table in given
         ]  # before the columns, which cost more
-        tag_columns = self._tags([list(column) for column in zip(*tags, strict=True)])
+        try:
+            tag_columns = self._tags([list(column) for column in zip(*tags, strict=True)])
+        except DataError as error:
+            if error.row is not None:
+                table = given[error.row].tbname
+                text = error.message.replace(f", row {error.row}:", ":", 1)
+                error.say(f"table {table!r}: {text}")
+            raise
         tables_columns = [self._table(table) for table in given]
         columns = [concatenate(column) for column in zip(*tables_columns, strict=True)]
         ends = np.cumsum([len(columns[0]) for columns in tables_columns]).tolist()
@@ -89,10 +98,10 @@ class Shape:
         given = rows if isinstance(rows, list) else list(rows)
         if not given:
             return iter(())
-        try:
-            values = list(zip(*given, strict=True))
-        except (TypeError, ValueError):
-            values = []
+        values: list[Any] = []
+        if not set(map(type, given)) - {tuple, list} or all(map(_is_row, given)):
+            with suppress(ValueError):  # rows of different lengths
+                values = list(zip(*given, strict=True))
         if len(values) != len(self.fields):
             raise self._ragged(given)
         return self.bind_columns(values)
@@ -113,6 +122,7 @@ class Shape:
             DataError: A value does not fit.
         """
         check_number("column", self.fields, values)
+        self._check_columns()
         sizes = {len(column) for column in values}
         if len(sizes) != 1:
             raise _unequal(self.fields, values)
@@ -136,6 +146,10 @@ class Shape:
             for field, column in zip(self.tags, by_kind[FieldKind.TAG], strict=True)
         ]
         return split(Binding(names, self.tags, tags, self.columns, columns, ends))
+
+    def _check_columns(self) -> None:
+        if not self.columns:
+            raise StatementError("the statement has no '?' for the value of a column")
 
     def _names(self, names: Sequence[object]) -> list[str] | None:
         if self.has_tbname:
@@ -163,8 +177,7 @@ class Shape:
                 raise StatementError("there are no rows")
         except (DataError, StatementError) as error:
             if table.tbname is not None:
-                error.args = (f"table {table.tbname!r}: {error.message}",)
-                error.message = error.args[0]
+                error.say(f"table {table.tbname!r}: {error.message}")
             raise
         return made
 
@@ -181,7 +194,7 @@ class Shape:
 
     def _ragged(self, rows: Sequence[Any]) -> StatementError:
         for index, row in enumerate(rows):
-            if not isinstance(row, Sequence) or isinstance(row, (str, bytes)):
+            if not _is_row(row):
                 return StatementError(
                     f"row {index}: expected a sequence of {len(self.fields)} values, got {row!r}"
                 )
@@ -226,6 +239,10 @@ def _tag(field: StatementField, values: Any, firsts: Order) -> Column:
         if error.row is not None:
             error.shift(int(firsts[error.row]) - error.row)
         raise
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, (Sequence, np.ndarray)) and not isinstance(row, (str, bytes))
 
 
 def split(binding: Binding) -> Iterator[Binding]:

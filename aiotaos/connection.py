@@ -233,7 +233,10 @@ class Connection(Generic[R]):
         Raises:
             Error: As :meth:`execute`.
         """
+        self._check_sql(sql)
         deadline = self._deadline(timeout)
+        if not isinstance(rows, Iterable) or isinstance(rows, (str, bytes)):
+            raise InterfaceError(f"rows: expected rows of parameters, got {rows!r}")
         given = list(rows)
         if first_word(sql) != "insert":
             return sum([await self._execute_one(sql, row, req_id, deadline) for row in given])
@@ -499,6 +502,7 @@ class Connection(Generic[R]):
             Error: The server refuses the statement.
         """
         self._check()
+        self._check_sql(sql)
         handle = Handle(self._transport, sql)
         await handle.prepared(self._deadline(timeout))
         return Statement(self, handle, self.row_factory)
@@ -580,8 +584,7 @@ class Connection(Generic[R]):
         self, sql: str, params: Sequence[Any], req_id: int | None, deadline: Deadline
     ) -> ServerResult:
         self._check()
-        if not isinstance(sql, str):
-            raise InterfaceError(f"sql: expected a string, got {type(sql).__name__}")
+        self._check_sql(sql)
         id = self._req_id(req_id)
         if params:
             word = first_word(sql)
@@ -669,6 +672,10 @@ class Connection(Generic[R]):
                 return await use(handle)
         finally:
             self._prepared.give(database, handle)
+
+    def _check_sql(self, sql: object) -> None:
+        if not isinstance(sql, str):
+            raise InterfaceError(f"sql: expected a string, got {type(sql).__name__}")
 
     def _req_id(self, req_id: int | None) -> int:
         if req_id is None:

@@ -76,6 +76,11 @@ class Error(Exception):
         self.may_have_run = may_have_run
         self.http_status = http_status
 
+    def say(self, message: str) -> None:
+        """Change the text."""
+        self.message = message
+        self.args = (message,)
+
     def __str__(self) -> str:
         text = self.message
         if self.code is not None:
@@ -115,9 +120,8 @@ class DataError(DatabaseError):
     def shift(self, rows: int) -> None:
         """Count ``row`` from the beginning of what was given, ``rows`` before its part."""
         if self.row is not None and rows:
-            self.message = self.message.replace(f"row {self.row}:", f"row {self.row + rows}:", 1)
+            self.say(self.message.replace(f"row {self.row}:", f"row {self.row + rows}:", 1))
             self.row += rows
-            self.args = (self.message,)
 
 
 class OperationalError(DatabaseError):

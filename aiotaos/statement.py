@@ -63,8 +63,8 @@ class Handle:
         """The statement, prepared if it is not."""
         server = self.server
         if server is None or server.closed:
-            server = await self._transport.prepare(self.sql, deadline)
-            self.server, self.is_fresh = server, True
+            self.is_fresh = True
+            self.server = server = await self._transport.prepare(self.sql, deadline)
             try:
                 self.shape = Shape(await self._completed(server, deadline), server.raw_decimals)
             except BaseException:
@@ -118,9 +118,10 @@ class Handle:
         self, parameters: Sequence[object], req_id: int, deadline: Deadline
     ) -> ServerResult:
         """Run a query with parameters."""
-        if self.result is not None:
-            self._transport.free(self.result)  # which closes the statement unless it was read
-            self.result = None
+        if self.result is not None and not self.result.finished:
+            # Freeing closes the statement, at once or when the answer to a fetch has come.
+            self._transport.free(self.result)
+            self.server = None
         server = await self.prepared(deadline)
         check_count(server.parameter_count, parameters)
         if parameters:

@@ -265,9 +265,9 @@ async def test_bad_columns(db, statement, columns, message):
         (
             "d",
             ["xxxxx", 1],
-            "tag 'place', row 0: 'xxxxx' has 5 characters, more than NCHAR(4) takes",
+            "table 'd': tag 'place': 'xxxxx' has 5 characters, more than NCHAR(4) takes",
         ),
-        ("d", ["x", "1"], "tag 'grp', row 0: '1' is not a value of INT"),
+        ("d", ["x", "1"], "table 'd': tag 'grp': '1' is not a value of INT"),
     ],
 )
 async def test_bad_names_and_tags(db, statement, tbname, tags, message):

@@ -93,7 +93,9 @@ def arrow_codes(names: object) -> tuple[list[Any], Any] | None:
         array = array.dictionary_encode()
     values = array.dictionary.to_pylist()
     used, codes = np.unique(array.indices.to_numpy(zero_copy_only=False), return_inverse=True)
-    return [values[index] for index in used.tolist()], codes.astype(np.intp)
+    places: dict[Any, int] = {}  # a dictionary may hold a value twice
+    place_of = [places.setdefault(values[index], len(places)) for index in used.tolist()]
+    return list(places), np.array(place_of, np.intp)[codes]
 
 
 def arrow_taken(values: object, rows: Any) -> Any:

@@ -78,28 +78,26 @@ def bind_column(field: StatementField, values: object, *, raw_decimals: bool = F
         DataError: A value does not fit; the message names column, row and value.
         StatementError: It is no column.
     """
-    if field.type in DECIMALS:
-        given = _listed(values)
-        return make_column(field, given) if raw_decimals else decimal_texts(field, given)
-    if is_arrow(values):
-        column = arrow_column(field, values)
-    elif isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes)):
-        column = make_column(field, values)
-    elif hasattr(values, "__array__"):
-        column = make_column(field, np.asarray(values))
-    else:
+    if hasattr(values, "__array__") and not is_arrow(values) and not isinstance(values, np.ndarray):
+        values = np.asarray(values)
+    is_list = isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes))
+    if not is_list and not is_arrow(values):
         raise StatementError(
             f"column {field.name!r}: expected a list, a numpy array or an Arrow array of values, "
             f"got {type(values).__name__}"
         )
+    if field.type in DECIMALS:
+        given = _listed(values)
+        return make_column(field, given) if raw_decimals else decimal_texts(field, given)
+    column = arrow_column(field, values) if is_arrow(values) else make_column(field, values)
     check_lengths(field, column)
     return column
 
 
 def _listed(values: Any) -> list[Any]:
     if is_arrow(values):
-        values = plain_array(values).to_pylist()
-    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+        return list(plain_array(values).to_pylist())
+    return list(values if isinstance(values, Sequence) else np.asarray(values).tolist())
 
 
 def check_names(names: Sequence[object]) -> None:
@@ -113,9 +111,16 @@ def check_names(names: Sequence[object]) -> None:
         longest, shortest = max(map(len, names)), min(map(len, names))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         longest = 0
-    if not longest or not shortest or 4 * longest > _MAX_NAME or "\0" in together:
+    if not longest or not shortest or 4 * longest > _MAX_NAME or not _is_plain(together):
         for name in names:
             check_name(name)
+
+
+def _is_plain(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def check_name(name: object) -> str:
@@ -126,7 +131,11 @@ def check_name(name: object) -> str:
     """
     if not isinstance(name, str):
         raise StatementError(f"table name: expected a string, got {name!r}")
-    if not name or "\0" in name or len(name.encode("utf-8", "surrogatepass")) > _MAX_NAME:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise StatementError(f"table name: {name!r} cannot be sent as UTF-8") from None
+    if "\0" in name or not 0 < size <= _MAX_NAME:
         shown = name if len(name) <= 60 else name[:59] + "…"
         raise StatementError(f"table name: expected 1 to {_MAX_NAME} bytes, got {shown!r}")
     return name

@@ -303,14 +303,21 @@ def _no_values(field: Described, values: Sequence[Any], kinds: set[type]) -> Col
 
 def _booleans(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
     _require(kinds, _INTEGERS, "BOOL")
+    values = _plain_integers(values, kinds)
     found = np.frombuffer(bytes(values), np.uint8)
     if found.size and found.max() > 1:
         raise _Refused("is not a value of BOOL: expected True or False")
     return Fixed(found, None)
 
 
+def _plain_integers(values: Sequence[Any], kinds: set[type]) -> Sequence[Any]:
+    """numpy's bools are no integers to Python."""
+    return list(map(int, values)) if np.bool_ in kinds else values
+
+
 def _integers(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
     _require(kinds, _INTEGERS, field.type_name)
+    values = _plain_integers(values, kinds)
     return Fixed(_integer_array(values, DTYPES[field.type]), None)
 
 
@@ -344,7 +351,10 @@ def _texts(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
         allowed = (str,)
     _require(kinds, allowed, f"{field.type_name}: expected {allowed[0].__name__}")
     return joined_bytes(
-        [value.encode() if isinstance(value, str) else bytes(value) for value in values]
+        [
+            value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
+            for value in values
+        ]
     )
 
 
@@ -363,7 +373,7 @@ def _documents(field: Described, values: Sequence[Any], kinds: set[type]) -> Col
 def _json(value: object) -> bytes:
     try:
         return msgspec.json.encode(value)
-    except msgspec.MsgspecError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise _Refused(f"is not JSON: {error}") from None
 
 
@@ -530,7 +540,11 @@ def _ticks_of_datetime64(values: npt.NDArray[Any], precision: Precision) -> npt.
         raise _Refused("is not a value of TIMESTAMP: expected None for NULL")
     unit, count = np.datetime_data(values.dtype)
     if unit not in _UNITS or count != 1:
-        unit = "s" if unit in _COARSE else "ns"
+        finer = "s" if unit in _COARSE else "ns"
+        made = values.astype(f"datetime64[{finer}]")
+        if unit in _COARSE | set(_UNITS) and (made.astype(values.dtype) != values).any():
+            raise OverflowError  # which numpy does not tell
+        values, unit = made, finer
     ticks = values.astype(f"datetime64[{unit}]").view(np.int64)
     return _rescaled(ticks, _UNITS[unit], precision)
 

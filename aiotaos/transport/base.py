@@ -89,6 +89,7 @@ class ServerResult:
         precision: Unit of the TIMESTAMPs.
         timing: Time the server took for the statement, ns.
         finished: Whether there is nothing on the server any more: all rows came, or it is freed.
+        given_up: Whether it was freed before its end.
         ahead: The transport's: the fetch that is under way.
         statement: The prepared statement that it is the result of; when the result is given up
             before its end, the statement is closed with it.
@@ -104,6 +105,7 @@ class ServerResult:
     precision: Precision
     timing: int
     finished: bool = False
+    given_up: bool = False
     ahead: Any = field(default=None, repr=False)
     statement: ServerStatement | None = None
     owns_statement: bool = False

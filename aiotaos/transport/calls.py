@@ -140,14 +140,16 @@ class Calls:
             await self._wait_for_room(call, deadline)
         self.start(call, frame)
         try:
-            return self._read(await self.wait(call, deadline), reply, call)
+            answer = await self.wait(call, deadline)
+        except BaseException:
+            late = call.reply
+            if call.late and late.done() and not late.cancelled() and not late.exception():
+                call.late(late.result())  # it came in the same turn of the loop
+            raise
+        try:
+            return self._read(answer, reply, call)
         except ProtocolError as error:
             raise self.annotate(error, call.req_id, call.sql) from None
-        except BaseException:
-            answer = call.reply
-            if call.late and answer.done() and not answer.cancelled() and not answer.exception():
-                call.late(answer.result())  # it came in the same turn of the loop
-            raise
 
     async def _take_slot(self, call: Call, deadline: Deadline) -> None:
         try:

@@ -176,6 +176,8 @@ class WebSocketTransport:
             )
 
     async def next_block(self, result: ServerResult, deadline: Deadline) -> Block | None:
+        if result.given_up:
+            raise ResultError("the result was given up", req_id=result.req_id, sql=result.sql)
         if result.finished:
             return None
         try:
@@ -197,7 +199,7 @@ class WebSocketTransport:
     def free(self, result: ServerResult) -> None:
         if result.finished:
             return
-        result.finished = True
+        result.finished = result.given_up = True
         call: Call | None = result.ahead
         if call is None or not self._calls.is_waiting(call):
             self._send_free(result)
