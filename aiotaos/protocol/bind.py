@@ -66,7 +66,7 @@ def with_digits(field: StatementField, described: str) -> StatementField:
     return dataclasses.replace(field, precision=int(found[1]), scale=int(found[2]))
 
 
-def bind_column(field: StatementField, values: object, *, raw_decimals: bool = False) -> Column:
+def bind_column(field: StatementField, values: Any, *, raw_decimals: bool = False) -> Column:
     """A column for binding, checked against what its field takes.
 
     Args:
