@@ -420,3 +420,10 @@ def test_types_that_the_older_protocol_does_not_know(described, value, name):
     assert str(caught.value) == (
         f"column {described.name!r}: this server's prepared statements do not know {name}"
     )
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udcffb"])
+def test_names_that_cannot_be_sent(name):
+    with pytest.raises(StatementError) as caught:
+        check_names(["d1", name])
+    assert str(caught.value) == f"table name: {name!r} cannot be sent as UTF-8"

@@ -266,3 +266,10 @@ def test_a_raw_block_cut_or_changed() -> None:
         wrong[chance.randrange(len(body))] = chance.randrange(256)
         with suppress(ProtocolError):
             parse_raw_block(wrong)
+
+
+def test_a_raw_block_of_bytes() -> None:
+    body = struct.pack("<2i", 0, -1), b"\x02\0\x00\xff"
+    assert parse_raw_block(raw_block((TypeCode.VARBINARY, *body))) == [
+        BoundColumn(TypeCode.VARBINARY, [b"\x00\xff", None])
+    ]

@@ -412,3 +412,13 @@ def test_texts(values):
 def test_decimals(values):
     expected = [None if value is None else int(value * 1000) for value in values]
     assert content(make_column(field(T.DECIMAL64, 8, 5, 3), values)) == expected
+
+
+@pytest.mark.parametrize(
+    "times",
+    [np.array([2**62], "M8[D]"), np.array([2**61], "M8[10us]"), [np.datetime64(2**62, "h")]],
+    ids=["days", "tens of microseconds", "a scalar"],
+)
+def test_times_beyond_64_bits(times):
+    with pytest.raises(DataError, match=r"column 'c', row 0: .* is not a value of TIMESTAMP"):
+        make_column(field(T.TIMESTAMP), times)
