@@ -12,7 +12,8 @@ import numpy.typing as npt
 from .errors import DataError, StatementError
 from .protocol.arrow import arrow_codes, arrow_taken, is_arrow, plain_array
 from .protocol.bind import MAX_TABLE_ROWS, Binding, bind_column, check_name, check_names
-from .protocol.columns import Column, bad_value, concatenate
+from .protocol.columns import Column, concatenate
+from .protocol.values import bad_value
 from .types import FieldKind, StatementField, TypeCode
 
 PerParameter: TypeAlias = Sequence[Any] | Mapping[str, Any]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError, InterfaceError
-from .protocol.columns import ticks_of
 from .protocol.messages import InsertArgs
+from .protocol.times import ticks_of
 from .types import Precision, SchemalessProtocol
 
 # The server knows microseconds as "u" and takes "us" for "not configured".

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..errors import DataError, InterfaceError
 from ..types import TypeCode
-from .columns import Column, Described, Variable, gather, make_column
+from .columns import Column, Variable, gather, make_column
+from .values import Described
 
 if TYPE_CHECKING:
     import pyarrow

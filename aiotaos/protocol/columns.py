@@ -9,40 +9,25 @@ from __future__ import annotations
 import array
 import decimal
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import repeat
 from operator import attrgetter, is_
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..types import DECIMALS, FieldKind, Precision, TypeCode
+from ..types import DECIMALS, Precision, TypeCode
 from .block import DTYPES, PREFIXES, Mask
+from .times import ticks_of_datetime64, ticks_of_datetimes, ticks_of_one
+from .values import INTEGERS, Described, Refused, bad_value
 
 Values: TypeAlias = Sequence[object] | npt.NDArray[Any]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Lengths: TypeAlias = npt.NDArray[np.int32]
 Order: TypeAlias = npt.NDArray[np.intp]
-
-
-class Described(Protocol):
-    """What a column is to hold: a :class:`~aiotaos.types.Field` or ``StatementField``."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def type(self) -> TypeCode: ...
-    @property
-    def length(self) -> int: ...
-    @property
-    def precision(self) -> int: ...
-    @property
-    def scale(self) -> int: ...
-    @property
-    def type_name(self) -> str: ...
 
 
 class Fixed:
@@ -200,21 +185,6 @@ def _check_text(field: Described, column: Variable) -> None:
         raise bad_value(field, row, value, "cannot be sent as UTF-8") from None
 
 
-def bad_value(field: Described, row: int, value: object, problem: str) -> DataError:
-    """The error for one value, with ``column`` and ``row`` set."""
-    try:
-        shown = repr(value)
-    except ValueError:  # an int of thousands of digits
-        shown = f"<{type(value).__name__}>"
-    shown = shown if len(shown) <= 60 else shown[:59] + "…"
-    is_tag = getattr(field, "kind", None) is FieldKind.TAG
-    error = DataError(
-        f"{'tag' if is_tag else 'column'} {field.name!r}, row {row}: {shown} {problem}"
-    )
-    error.column, error.row = field.name, row
-    return error
-
-
 def characters(column: Variable) -> Lengths:
     """Characters of each value: bytes that do not continue one."""
     begins = np.zeros(len(column.data) + 1, np.int64)
@@ -234,7 +204,7 @@ def _from_list(
     if fast is not None and convert is None:
         try:
             return fast(field, values)
-        except (_Refused, ArithmeticError, TypeError, ValueError):
+        except (Refused, ArithmeticError, TypeError, ValueError):
             pass  # there are NULLs, other types, or what cannot be taken
     kinds = set(map(type, values))
     present: Sequence[Any] = values
@@ -246,7 +216,7 @@ def _from_list(
     convert = convert or _CONVERTERS[field.type]
     try:
         column = convert(field, present, kinds)
-    except (_Refused, ArithmeticError, TypeError, ValueError) as error:
+    except (Refused, ArithmeticError, TypeError, ValueError) as error:
         raise _culprit(field, values, convert, error) from None
     return column if nulls is None else _spread(column, nulls)
 
@@ -262,10 +232,6 @@ def _spread(column: Column, nulls: Mask) -> Column:
     return Variable(lengths, column.data, nulls)
 
 
-class _Refused(Exception):
-    """Values that a column does not take, and what it expects."""
-
-
 _Converter: TypeAlias = "Callable[[Described, Sequence[Any], set[type]], Column]"
 
 
@@ -278,8 +244,8 @@ def _culprit(
             continue
         try:
             convert(field, [value], {type(value)})
-        except (_Refused, ArithmeticError, TypeError, ValueError) as refusal:
-            problem = str(refusal) if isinstance(refusal, _Refused) else ""
+        except (Refused, ArithmeticError, TypeError, ValueError) as refusal:
+            problem = str(refusal) if isinstance(refusal, Refused) else ""
             return bad_value(field, row, value, problem or f"is not a value of {field.type_name}")
     return DataError(f"column {field.name!r} cannot be encoded as {field.type_name}: {error}")
 
@@ -287,26 +253,25 @@ def _culprit(
 def _require(kinds: Iterable[type], allowed: tuple[type, ...], expected: str) -> None:
     for kind in kinds:
         if not issubclass(kind, allowed):
-            raise _Refused(f"is not a value of {expected}")
+            raise Refused(f"is not a value of {expected}")
 
 
-_INTEGERS = (int, np.integer, np.bool_)
-_NUMBERS = (*_INTEGERS, float, np.floating, decimal.Decimal)
+_NUMBERS = (*INTEGERS, float, np.floating, decimal.Decimal)
 _ARRAY_CODES = {"i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "u2": "H", "u4": "I"}
 
 
 def _no_values(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
     if values:
-        raise _Refused("is not a value of NULL")
+        raise Refused("is not a value of NULL")
     return Fixed(np.empty(0, DTYPES[TypeCode.NULL]), None)
 
 
 def _booleans(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
-    _require(kinds, _INTEGERS, "BOOL")
+    _require(kinds, INTEGERS, "BOOL")
     values = _plain_integers(values, kinds)
     found = np.frombuffer(bytes(values), np.uint8)
     if found.size and found.max() > 1:
-        raise _Refused("is not a value of BOOL: expected True or False")
+        raise Refused("is not a value of BOOL: expected True or False")
     return Fixed(found, None)
 
 
@@ -316,7 +281,7 @@ def _plain_integers(values: Sequence[Any], kinds: set[type]) -> Sequence[Any]:
 
 
 def _integers(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
-    _require(kinds, _INTEGERS, field.type_name)
+    _require(kinds, INTEGERS, field.type_name)
     values = _plain_integers(values, kinds)
     return Fixed(_integer_array(values, DTYPES[field.type]), None)
 
@@ -374,7 +339,7 @@ def _json(value: object) -> bytes:
     try:
         return msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise _Refused(f"is not JSON: {error}") from None
+        raise Refused(f"is not JSON: {error}") from None
 
 
 def joined_bytes(values: Sequence[bytes]) -> Variable:
@@ -400,10 +365,10 @@ def _scaled(field: Described, value: object) -> decimal.Decimal:
     """A DECIMAL's value as the integer that stands for it.
 
     Raises:
-        _Refused: It is no number, not finite, or has more digits than the column.
+        Refused: It is no number, not finite, or has more digits than the column.
     """
     if isinstance(value, bool) or not isinstance(value, (decimal.Decimal, int, str)):
-        raise _Refused(f"is not a value of {field.type_name}: expected Decimal, int or str")
+        raise Refused(f"is not a value of {field.type_name}: expected Decimal, int or str")
     try:
         scaled = _EXACT.scaleb(decimal.Decimal(value), field.scale)
         whole = scaled.is_finite() and scaled == scaled.to_integral_value()
@@ -411,7 +376,7 @@ def _scaled(field: Described, value: object) -> decimal.Decimal:
         whole = False
     limit = 10 ** (field.precision or 38)
     if not whole or not -limit < scaled < limit:
-        raise _Refused(f"is not a value of {field.type_name}")
+        raise Refused(f"is not a value of {field.type_name}")
     return scaled
 
 
@@ -443,110 +408,31 @@ def _decimal_texts(field: Described, values: Sequence[Any], kinds: set[type]) ->
         if field.precision:
             _scaled(field, value)
         elif isinstance(value, bool) or not isinstance(value, (decimal.Decimal, int, str)):
-            raise _Refused("is not a value of DECIMAL: expected Decimal, int or str")
+            raise Refused("is not a value of DECIMAL: expected Decimal, int or str")
         try:
             number = decimal.Decimal(value)
         except decimal.DecimalException:
-            raise _Refused("is not a value of DECIMAL") from None
+            raise Refused("is not a value of DECIMAL") from None
         if not number.is_finite() or abs(number.adjusted()) > _MAX_DIGITS:
-            raise _Refused("is not a value of DECIMAL")
+            raise Refused("is not a value of DECIMAL")
         texts.append(f"{number:f}".encode())
     return joined_bytes(texts)
 
 
-# Times.
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_FLOAT_IS_EXACT = 4e9  # seconds from 1970 up to which a float tells microseconds apart
-_zone_of = attrgetter("tzinfo")
-
-
 def _timestamps(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
-    if all(issubclass(kind, _INTEGERS) and kind is not bool for kind in kinds):
+    if all(issubclass(kind, INTEGERS) and kind is not bool for kind in kinds):
         return Fixed(_integer_array(values, DTYPES[TypeCode.TIMESTAMP]), None)
     precision = Precision(field.precision)
     if kinds == {datetime}:
-        if None in set(map(_zone_of, values)):
-            raise _Refused("has no time zone: expected an aware datetime")
-        return Fixed(_ticks_of_datetimes(values, precision), None)
+        if None in set(map(attrgetter("tzinfo"), values)):
+            raise Refused("has no time zone: expected an aware datetime")
+        return Fixed(ticks_of_datetimes(values, precision), None)
     return Fixed(
-        _integer_array([_ticks(value, precision) for value in values], DTYPES[TypeCode.TIMESTAMP]),
+        _integer_array(
+            [ticks_of_one(value, precision) for value in values], DTYPES[TypeCode.TIMESTAMP]
+        ),
         None,
     )
-
-
-def _ticks_of_datetimes(values: Sequence[datetime], precision: Precision) -> npt.NDArray[np.int64]:
-    seconds = np.fromiter(map(datetime.timestamp, values), np.float64, len(values))
-    if np.abs(seconds).max(initial=0) < _FLOAT_IS_EXACT:
-        microseconds = np.rint(seconds * 1e6).astype(np.int64)
-    else:
-        microseconds = np.array([(value - _EPOCH) // _MICROSECOND for value in values], np.int64)
-    return _rescaled(microseconds, 1_000_000, precision)
-
-
-def _rescaled(
-    ticks: npt.NDArray[np.int64], per_second: int, precision: Precision
-) -> npt.NDArray[np.int64]:
-    """Ticks of another unit; finer ones are cut off.
-
-    Raises:
-        OverflowError: The time is beyond what 64 bits of nanoseconds hold.
-    """
-    wanted = precision.ticks_per_second
-    if wanted <= per_second:
-        return ticks // (per_second // wanted) if wanted < per_second else ticks
-    factor = wanted // per_second
-    if ticks.size and max(abs(int(ticks.min())), abs(int(ticks.max()))) > (2**63 - 1) // factor:
-        raise OverflowError
-    return ticks * factor
-
-
-def _ticks(value: object, precision: Precision) -> int:
-    """The ticks of one instant of any of the types that tell one."""
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise _Refused("has no time zone: expected an aware datetime")
-        nanoseconds = (value - _EPOCH) // _MICROSECOND * 1000
-        nanoseconds += getattr(value, "nanosecond", 0)  # a pandas Timestamp has them
-        return nanoseconds * precision.ticks_per_second // 1_000_000_000
-    if isinstance(value, np.datetime64):
-        return int(_ticks_of_datetime64(np.array([value]), precision)[0])
-    if isinstance(value, _INTEGERS) and not isinstance(value, bool):
-        return int(value)
-    raise _Refused(
-        "is not a value of TIMESTAMP: expected an aware datetime, a datetime64 or integer ticks"
-    )
-
-
-def ticks_of(value: object, precision: Precision) -> int:
-    """The ticks of one instant: an aware ``datetime``, a ``datetime64`` or an ``int``.
-
-    Raises:
-        DataError: It is none of these.
-    """
-    try:
-        return _ticks(value, precision)
-    except (_Refused, OverflowError) as error:
-        raise DataError(f"timestamp: {value!r} {error}") from None
-
-
-_COARSE = frozenset({"Y", "M", "W", "D", "h", "m", "s"})
-_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-
-
-def _ticks_of_datetime64(values: npt.NDArray[Any], precision: Precision) -> npt.NDArray[np.int64]:
-    if np.isnat(values).any():
-        raise _Refused("is not a value of TIMESTAMP: expected None for NULL")
-    unit, count = np.datetime_data(values.dtype)
-    if unit not in _UNITS or count != 1:
-        finer = "s" if unit in _COARSE else "ns"
-        made = values.astype(f"datetime64[{finer}]")
-        if unit in _COARSE | set(_UNITS) and (made.astype(values.dtype) != values).any():
-            raise OverflowError  # which numpy does not tell
-        values, unit = made, finer
-    ticks = values.astype(f"datetime64[{unit}]").view(np.int64)
-    return _rescaled(ticks, _UNITS[unit], precision)
 
 
 _CONVERTERS: dict[TypeCode, _Converter] = {
@@ -653,7 +539,7 @@ def _from_datetime64(field: Described, data: npt.NDArray[Any], nulls: Mask | Non
     if nulls is not None:
         data = np.where(nulls, np.zeros(1, data.dtype), data)
     try:
-        return Fixed(_ticks_of_datetime64(data, Precision(field.precision)), nulls)
+        return Fixed(ticks_of_datetime64(data, Precision(field.precision)), nulls)
     except OverflowError:
         row = int(np.argmax(np.abs(data.astype("datetime64[s]").view(np.int64))))
         raise bad_value(field, row, data[row], f"is not a value of {field.type_name}") from None

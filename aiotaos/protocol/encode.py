@@ -15,15 +15,14 @@ from .block import DTYPES, HEADER, PREFIXES, SCHEMA
 from .columns import (
     Bytes,
     Column,
-    Described,
     Fixed,
     Lengths,
     Values,
     Variable,
-    bad_value,
     characters,
     make_column,
 )
+from .values import Described, bad_value
 
 Starts: TypeAlias = npt.NDArray[np.int64]
 

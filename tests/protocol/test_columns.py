@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from aiotaos import DataError, FieldKind, StatementError, StatementField, TypeCode
 from aiotaos.protocol.bind import bind_column
-from aiotaos.protocol.columns import Fixed, Variable, concatenate, make_column, ticks_of
+from aiotaos.protocol.columns import Fixed, Variable, concatenate, make_column
+from aiotaos.protocol.times import ticks_of
 from aiotaos.types import Precision
 
 T = TypeCode
