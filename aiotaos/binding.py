@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeAlias
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DataError, StatementError
+from .errors import DataError, Error, StatementError
 from .protocol.arrow import arrow_codes, arrow_taken, is_arrow, plain_array
 from .protocol.bind import MAX_TABLE_ROWS, Binding, bind_column, check_name, check_names
 from .protocol.columns import Column, concatenate
@@ -20,7 +22,9 @@ PerParameter: TypeAlias = Sequence[Any] | Mapping[str, Any]
 Codes: TypeAlias = npt.NDArray[np.intp]
 Order: TypeAlias = npt.NDArray[np.intp]
 
-MESSAGE_ROWS = 65536
+E = TypeVar("E", bound=Error)
+
+MESSAGE_ROWS = 200_000
 """Rows of one bind message; what is more goes in several."""
 
 
@@ -82,10 +86,66 @@ class Shape:
                 text = error.message.replace(f", row {error.row}:", ":", 1)
                 error.say(f"table {table!r}: {text}")
             raise
-        tables_columns = [self._table(table) for table in given]
-        columns = [concatenate(column) for column in zip(*tables_columns, strict=True)]
-        ends = np.cumsum([len(columns[0]) for columns in tables_columns]).tolist()
+        values = [self._columns_of(table) for table in given]
+        sizes = self._sizes(given, values)
+        columns = [
+            self._joined(field, parts, given)
+            for field, parts in zip(self.columns, zip(*values, strict=True), strict=True)
+        ]
+        ends = np.cumsum(sizes).tolist()
+        self._check_times(columns, ends, given)
         return split(Binding(names, self.tags, tag_columns, self.columns, columns, ends))
+
+    def _columns_of(self, table: TableRows) -> list[Any]:
+        try:
+            return _in_order("column", self.columns, table.columns)
+        except StatementError as error:
+            raise _of_table(table, error) from None
+
+    def _sizes(self, tables: Sequence[TableRows], values: Sequence[Sequence[Any]]) -> list[int]:
+        """Number of rows of each table."""
+        try:
+            lengths = [list(map(len, columns)) for columns in values]
+        except TypeError:
+            lengths = []
+        for table, columns, of_table in zip(tables, values, lengths, strict=False):
+            if of_table.count(of_table[0]) != len(of_table):
+                raise _of_table(table, _unequal(self.columns, columns))
+            if not of_table[0]:
+                raise _of_table(table, StatementError("there are no rows"))
+        if not lengths:  # a column is none, which converting it tells
+            for table, columns in zip(tables, values, strict=True):
+                for field, column in zip(self.columns, columns, strict=True):
+                    try:
+                        self._bound(field, column)
+                    except (DataError, StatementError) as error:
+                        raise _of_table(table, error) from None
+        return [of_table[0] for of_table in lengths]
+
+    def _joined(
+        self, field: StatementField, parts: Sequence[Any], tables: Sequence[TableRows]
+    ) -> Column:
+        """One column of those of several tables."""
+        if len(parts) > 1 and set(map(type, parts)) <= {list, tuple}:
+            with suppress(DataError):  # found again below, with its table
+                return self._bound(field, list(chain.from_iterable(parts)))
+        columns = []
+        for table, values in zip(tables, parts, strict=True):
+            try:
+                columns.append(self._bound(field, values))
+            except (DataError, StatementError) as error:
+                raise _of_table(table, error) from None
+        return concatenate(columns)
+
+    def _check_times(
+        self, columns: Sequence[Column], ends: Sequence[int], tables: Sequence[TableRows]
+    ) -> None:
+        try:
+            self._check_time(columns)
+        except DataError as error:
+            table = bisect_right(ends, error.row or 0)
+            error.shift(-ends[table - 1] if table else 0)
+            raise _of_table(tables[table], error) from None
 
     def bind_rows(self, rows: Iterable[Sequence[Any]]) -> Iterator[Binding]:
         """Bindings of rows with a value for each ``?``; rows of a table keep their order.
@@ -168,30 +228,19 @@ class Shape:
     def _bound(self, field: StatementField, values: Any) -> Column:
         return bind_column(field, values, raw_decimals=self._raw_decimals)
 
-    def _table(self, table: TableRows) -> list[Column]:
-        try:
-            values = _in_order("column", self.columns, table.columns)
-            made = self._made(values)
-            if len({len(column) for column in made}) > 1:
-                raise _unequal(self.columns, made)
-            if not len(made[0]):
-                raise StatementError("there are no rows")
-        except (DataError, StatementError) as error:
-            if table.tbname is not None:
-                error.say(f"table {table.tbname!r}: {error.message}")
-            raise
-        return made
-
     def _made(self, values: Sequence[Any]) -> list[Column]:
         columns = [
             self._bound(field, column) for field, column in zip(self.columns, values, strict=True)
         ]
+        self._check_time(columns)
+        return columns
+
+    def _check_time(self, columns: Sequence[Column]) -> None:
         if self._time is not None:
             time = columns[self.columns.index(self._time)]
             if time.nulls is not None and time.nulls.any():
                 row = int(np.argmax(time.nulls))
                 raise bad_value(self._time, row, None, "is no time; every row needs one")
-        return columns
 
     def _ragged(self, rows: Sequence[Any]) -> StatementError:
         for index, row in enumerate(rows):
@@ -240,6 +289,12 @@ def _tag(field: StatementField, values: Any, firsts: Order) -> Column:
         if error.row is not None:
             error.shift(int(firsts[error.row]) - error.row)
         raise
+
+
+def _of_table(table: TableRows, error: E) -> E:
+    if table.tbname is not None:
+        error.say(f"table {table.tbname!r}: {error.message}")
+    return error
 
 
 def _is_row(row: object) -> bool:
@@ -292,13 +347,14 @@ def table_codes(names: Any) -> tuple[list[Any], Codes]:
         if found is not None:
             return found
         names = plain_array(names).to_pylist()
-    if isinstance(names, np.ndarray) and names.dtype.kind in "US" and len(names):
+    objects = np.array(names, object) if isinstance(names, (list, tuple)) else names
+    if isinstance(objects, np.ndarray) and objects.ndim == 1 and len(objects):
         # Rows of one table often stand together: look at the places where the name changes.
-        changes = np.flatnonzero(names[1:] != names[:-1]) + 1
-        if len(changes) < len(names) // 4:
-            heads = names[np.concatenate(([0], changes))].tolist()
+        changes = np.flatnonzero(objects[1:] != objects[:-1]) + 1
+        if len(changes) < len(objects) // 4:
+            heads = objects[np.concatenate(([0], changes))].tolist()
             unique, codes = _list_codes(heads)
-            sizes = np.diff(np.concatenate(([0], changes, [len(names)])))
+            sizes = np.diff(np.concatenate(([0], changes, [len(objects)])))
             return unique, np.repeat(codes, sizes)
     if not isinstance(names, (list, tuple)):
         names = np.asarray(names).tolist()

@@ -623,11 +623,9 @@ class Connection(Generic[R]):
             if turn is not None:
                 await turn()
                 limit = Deadline(deadline.seconds)
-            written = 0
-            for binding in bindings:
-                await handle.bind([binding], limit)
-                written += await handle.execute(req_id, limit)
-            return written
+            if not await handle.bind(bindings, limit):
+                return 0
+            return await handle.execute(req_id, limit)
 
         self._check()
         return await self._using(sql, write)
@@ -663,10 +661,7 @@ class Connection(Generic[R]):
             try:
                 return await use(handle)
             except DatabaseError as error:
-                is_refused = error.code is not None or isinstance(
-                    error, (DataError, StatementError)
-                )
-                if handle.is_fresh or not is_refused:
+                if handle.is_fresh or not _may_be_stale(error):
                     raise
                 handle.close()
                 return await use(handle)
@@ -713,3 +708,10 @@ class Connection(Generic[R]):
             raise InterfaceError(
                 "the connection belongs to another event loop; open one in this loop"
             )
+
+
+def _may_be_stale(error: DatabaseError) -> bool:
+    """Whether a statement may have failed because its table is not what it was any more."""
+    if isinstance(error, DataError):
+        return error.code is None  # found on this side, by what the statement knew of the column
+    return error.code is not None or isinstance(error, StatementError)

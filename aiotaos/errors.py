@@ -294,7 +294,7 @@ _BY_RANGE: tuple[tuple[int, int, type[Error]], ...] = (
 
 _TEXTS = {
     0x060B: "timestamp out of the range that the database keeps",
-    0x061D: "a table of that name belongs to another super table",
+    0x061D: "Table already exists in other stables",
 }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 from .binding import Shape
-from .errors import DataError, InterfaceError, StatementError
+from .errors import DataError, Error, InterfaceError, StatementError
 from .protocol.bind import Binding
 from .protocol.sql import identifier, table_identifier
 from .sources import Batch, Data, batches, dataclass_names
@@ -17,7 +18,7 @@ from .transport.base import next_req_id
 if TYPE_CHECKING:
     from .connection import Connection
 
-BATCH_ROWS = 50_000
+BATCH_ROWS = 100_000
 _SPECIAL = re.compile("[.`]")
 
 
@@ -74,7 +75,8 @@ class Target:
             raise StatementError(
                 f"row: expected a mapping, a dataclass, a tuple or a list, got {row!r}"
             )
-        for name in (self.tbname, *self.tags):
+        wanted = (self.tbname,) if isinstance(row, Mapping) else (self.tbname, *self.tags)
+        for name in wanted:
             if name is not None and name not in names and not isinstance(row, list):
                 raise StatementError(f"row: it has no {name!r}: {row!r}")
 
@@ -89,7 +91,10 @@ class Target:
             return self._by_place(batch)
         by_name = dict(zip(names, batch.columns, strict=True))
         chosen = names if self.columns is None else self.columns
-        missing = [n for n in (self.tbname, *self.tags, *chosen) if n and n not in by_name]
+        wanted = (*self.tags, *chosen)
+        if batch.has_gaps:
+            by_name = {**dict.fromkeys(wanted, [None] * batch.rows), **by_name}
+        missing = [n for n in (self.tbname, *wanted) if n and n not in by_name]
         if missing:
             raise StatementError(
                 f"the data has no column {', '.join(map(repr, missing))}; "
@@ -154,30 +159,44 @@ async def insert(
     connection: Connection[Any], target: Target, data: Data, size: int, timeout: float | None
 ) -> int:
     """Write data batch by batch; see :meth:`aiotaos.Connection.insert`."""
-    written = start = 0
+    written = 0
     sending: asyncio.Task[int] | None = None
-    tasks: list[asyncio.Task[int]] = []
+    following: asyncio.Task[int] | None = None
     try:
-        async for batch in batches(data, size):
-            following = asyncio.create_task(
-                _send(connection, target, batch, start, timeout, sending)
-            )
-            tasks = [following] if sending is None else [sending, following]
-            start += batch.rows
-            if sending is not None:
-                written += await sending
-            sending = following
+        async with aclosing(_shifted(batches(data, size))) as source:
+            async for start, batch in source:
+                following = asyncio.create_task(
+                    _send(connection, target, batch, start, timeout, sending)
+                )
+                if sending is not None:
+                    written += await sending
+                sending, following = following, None
         if sending is not None:
             written += await sending
     except BaseException as error:
-        for task in tasks:
+        if isinstance(error, Exception) and following is None and sending and not sending.done():
+            with suppress(Error):  # it is the source that failed, or the shape of what it gave
+                written += await sending
+        for task in filter(None, (sending, following)):
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        if start and written:
+            await asyncio.wait([task])
+        if written:
             error.add_note(f"{written} rows of earlier batches were written")
         raise
     return written
+
+
+async def _shifted(source: AsyncGenerator[Batch]) -> AsyncGenerator[tuple[int, Batch]]:
+    """Batches with the number of rows before them, which errors about rows are told as well."""
+    start = 0
+    async with aclosing(source):
+        try:
+            async for batch in source:
+                yield start, batch
+                start += batch.rows
+        except DataError as error:
+            error.shift(start)
+            raise
 
 
 async def _send(

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from .errors import InterfaceError, StatementError
+from .errors import DataError, InterfaceError, StatementError
 from .protocol.arrow import is_arrow, is_arrow_table, record_batches
 
 Row: TypeAlias = Any
@@ -27,23 +35,30 @@ class Batch(NamedTuple):
         names: Name of each column; None where rows are told apart by place only.
         columns: The values of each column.
         rows: Number of rows.
+        has_gaps: Whether the rows were mappings, which may lack what is NULL.
     """
 
     names: tuple[str, ...] | None
     columns: Sequence[Any]
     rows: int
+    has_gaps: bool = False
 
 
-async def batches(data: Data, size: int) -> AsyncIterator[Batch]:
+async def batches(data: Data, size: int) -> AsyncGenerator[Batch]:
     """Cut data into batches of up to ``size`` rows, reading no more of it than a batch ahead.
 
     Raises:
         InterfaceError: It is nothing that can be inserted.
-        StatementError: Rows or columns do not go together.
+        DataError: A row is none, or is not as long as those before it.
+        StatementError: Columns do not go together.
     """
     if isinstance(data, AsyncIterable):
-        async for batch in _from_async(data, size):
-            yield batch
+        try:
+            async for batch in _from_async(data, size):
+                yield batch
+        finally:
+            if isinstance(data, AsyncGenerator):
+                await data.aclose()
         return
     for batch in _from_sync(data, size):
         yield batch
@@ -61,10 +76,18 @@ def _from_sync(data: Data, size: int) -> Iterator[Batch]:
         )
     if isinstance(data, (list, tuple)):
         for start in range(0, len(data), size):
-            yield from _from_items(data[start : start + size], size)
+            rows = data[start : start + size]
+            if len(set(map(type, rows))) == 1 and _part(rows[0], size) is None:
+                yield from row_batches(rows)
+            else:
+                yield from _from_items(rows, size)
         return
+    yield from _from_items(data, size)
+
+
+def _from_items(items: Iterable[Any], size: int) -> Iterator[Batch]:
     rows: list[Row] = []
-    for item in data:
+    for item in items:
         part = None if type(item) is tuple else _part(item, size)
         if part is None:
             rows.append(item)
@@ -73,15 +96,6 @@ def _from_sync(data: Data, size: int) -> Iterator[Batch]:
             rows = []
         yield from part or ()
     yield from row_batches(rows)
-
-
-def _from_items(items: Sequence[Any], size: int) -> Iterator[Batch]:
-    if len(set(map(type, items))) == 1 and _part(items[0], size) is None:
-        yield from row_batches(items)
-        return
-    for item in items:
-        part = _part(item, size)
-        yield from row_batches([item]) if part is None else part
 
 
 async def _from_async(data: AsyncIterable[Any], size: int) -> AsyncIterator[Batch]:
@@ -173,36 +187,43 @@ def _arrow(data: Any, size: int) -> Iterator[Batch]:
 def row_batches(rows: Sequence[Row]) -> Iterator[Batch]:
     """Rows to columns: a batch for each stretch of rows of one kind."""
     start = 0
-    while start < len(rows):
-        kind = type(rows[start])
-        end = len(rows)
-        if set(map(type, rows)) != {kind}:
-            end = next((i for i in range(start, end) if type(rows[i]) is not kind), end)
-        yield _batch(rows[start:end] if end - start < len(rows) else rows, start)
-        start = end
+    if len(set(map(type, rows))) > 1:
+        kinds = list(map(_kind, rows))
+        for place in range(1, len(rows)):
+            if kinds[place] is not kinds[start]:
+                yield _batch(rows[start:place])
+                start = place
+    if rows:
+        yield _batch(rows[start:] if start else rows)
 
 
-def _batch(rows: Sequence[Row], start: int) -> Batch:
+def _kind(row: Row) -> type:
+    return Mapping if isinstance(row, Mapping) else type(row)
+
+
+def _batch(rows: Sequence[Row]) -> Batch:
     first = rows[0]
     if isinstance(first, Mapping):
         names = tuple(dict.fromkeys(chain.from_iterable(rows)))
-        get = type(first).get
-        return Batch(names, [list(map(get, rows, repeat(name))) for name in names], len(rows))
-    if dataclasses.is_dataclass(first):
-        names = dataclass_names(type(first))
+        return Batch(names, [[row.get(name) for row in rows] for name in names], len(rows), True)
+    if names := dataclass_names(type(first)):
         return Batch(names, [list(map(attrgetter(name), rows)) for name in names], len(rows))
     if not isinstance(first, (tuple, list)):
-        raise StatementError(
-            f"row {start}: expected a tuple, a list, a mapping or a dataclass, got {first!r}"
-        )
+        raise _row_error(0, f"expected a tuple, a list, a mapping or a dataclass, got {first!r}")
     try:
         columns = list(zip(*rows, strict=True))
     except ValueError:
-        wrong = next(i for i, row in enumerate(rows) if len(row) != len(first))
-        raise StatementError(
-            f"row {start + wrong} has {len(rows[wrong])} values, row {start} has {len(first)}"
+        wrong = next(place for place, row in enumerate(rows) if len(row) != len(first))
+        raise _row_error(
+            wrong, f"it has {len(rows[wrong])} values, those before it {len(first)}"
         ) from None
     return Batch(getattr(first, "_fields", None), columns, len(rows))
+
+
+def _row_error(row: int, problem: str) -> DataError:
+    error = DataError(f"row {row}: {problem}")
+    error.row = row
+    return error
 
 
 _dataclasses: dict[type[Any], tuple[str, ...]] = {}

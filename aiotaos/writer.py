@@ -35,6 +35,8 @@ OnError: TypeAlias = Callable[[list[Row], Error], Awaitable[None] | None]
 _FIRST_DELAY = 0.1  # seconds before the first repetition
 _LAST_DELAY = 5.0
 _CANCELLED = 5.0  # seconds that a cancelled task may still take to write what is pending
+_MOST_ATTEMPTS = 1000  # for a batch that was refused
+_MOST_IN_VAIN = 40  # more than it takes to come down to a single row of a large batch
 _MARK = 0.005  # seconds; the age of rows is known to this
 _logger = logging.getLogger("aiotaos.writer")
 
@@ -71,6 +73,39 @@ class WriterStats:
     oldest_age: float
 
 
+class _Isolation:
+    """Finds the rows that the server refuses in a batch, and writes those beside them.
+
+    The halves are tried in their order, then the halves of those that are refused, and so on. When
+    nothing gets through for long, larger parts are given up.
+    """
+
+    def __init__(
+        self,
+        attempt: Callable[[list[Row]], Awaitable[Error | None]],
+        report: Callable[[list[Row], Error], Awaitable[None]],
+    ) -> None:
+        self._attempt = attempt
+        self._report = report
+        self._attempts = self._in_vain = 0
+
+    async def run(self, rows: list[Row], error: Error) -> None:
+        """Write what can be written of refused rows, and report the rest."""
+        half = len(rows) // 2
+        hopeless = self._in_vain >= _MOST_IN_VAIN or self._attempts >= _MOST_ATTEMPTS
+        if not half or hopeless or isinstance(error, OperationalError):
+            await self._report(rows, error)
+            return
+        for part in (rows[:half], rows[half:]):
+            self._attempts += 1
+            self._in_vain += 1
+            refusal = await self._attempt(part)
+            if refusal is None:
+                self._in_vain = 0
+            else:
+                await self.run(part, refusal)
+
+
 class Writer:
     """Gathers rows and writes them in batches; made by :meth:`Connection.writer`.
 
@@ -81,8 +116,8 @@ class Writer:
     ``async with`` return when all rows are one or the other.
 
     What fails for a passing reason is repeated: every row carries its time, and writing it twice
-    stores it once. Of a batch that the server refuses, the halves are tried, to find the rows that
-    are at fault.
+    stores it once. Of a batch that the server refuses, smaller and smaller parts are tried, to find
+    the rows that are at fault.
 
     Args:
         connection: Where it writes.
@@ -317,22 +352,7 @@ class Writer:
     async def _write(self, rows: list[Row]) -> None:
         error = await self._attempt(rows)
         if error is not None:
-            await self._isolate(rows, error)
-
-    async def _isolate(self, rows: list[Row], error: Error) -> None:
-        """Report the rows that the server refuses, and write those beside them."""
-        half = len(rows) // 2
-        if not half or isinstance(error, OperationalError):
-            await self._report(rows, error)
-            return
-        halves = (rows[:half], rows[half:])
-        errors = [await self._attempt(part) for part in halves]
-        if None not in errors:
-            await self._report(halves[0] + halves[1], error)
-            return
-        for part, refusal in zip(halves, errors, strict=True):
-            if refusal is not None:
-                await self._isolate(part, refusal)
+            await _Isolation(self._attempt, self._report).run(rows, error)
 
     async def _attempt(self, rows: list[Row]) -> Error | None:
         """Write rows, as often as it takes; the error if they are not written.

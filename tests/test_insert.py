@@ -438,7 +438,7 @@ async def test_values_that_do_not_fit(conn, rows, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([(T, 1, "a"), (T + 1, 2)], "row 1 has 2 values, row 0 has 3"),
+        ([(T, 1, "a"), (T + 1, 2)], "row 1: it has 2 values, those before it 3"),
         ([T], f"row 0: expected a tuple, a list, a mapping or a dataclass, got {T}"),
         ({"ts": [T], "v": [1, 2]}, "columns of unequal length: 'ts' has 1 values, 'v' has 2"),
         ({"ts": [T], "v": [1], "s": ["a" * 9]}, None),
@@ -542,3 +542,44 @@ async def test_a_closed_connection():
         pass
     with pytest.raises(InterfaceError, match="is closed"):
         await conn.insert("t", [(T, 1)])
+
+
+@pytest.mark.parametrize("wrong", [(T,), 5], ids=["too short", "no row"])
+@pytest.mark.parametrize("make", [list, iter])
+async def test_rows_before_one_that_is_none_are_written(conn, make, wrong):
+    rows = [(T + number, number, "s") for number in range(20)]
+    rows[15] = wrong
+    with pytest.raises(DataError, match=r"^row 15: ") as caught:
+        await conn.insert("t", make(rows), batch_rows=10)
+    assert caught.value.row == 15
+    assert await conn.fetchval("select count(*) from t") == 10 + 5 * (wrong == 5)
+    (note,) = caught.value.__notes__
+    assert note == f"{10 + 5 * (wrong == 5)} rows of earlier batches were written"
+
+
+@pytest.mark.parametrize("batch_rows", [1, 10])
+async def test_what_mappings_lack_is_null(conn, batch_rows):
+    rows = [
+        {"name": "a", "loc": "x", "site": 3, "ts": T, "v": 1.5},
+        {"name": "b", "ts": T},
+    ]
+    assert await conn.insert("m", rows, **OPTIONS, batch_rows=batch_rows) == 2
+    assert await conn.insert("t", [{"ts": T}], columns=["ts", "v"]) == 1
+    assert await meters(conn) == [("a", "x", 3, T, 1.5), ("b", None, None, T, None)]
+    assert await conn.fetch("select * from t") == [(T, None, None)]
+
+
+async def test_a_source_is_closed(conn):
+    ended = []
+
+    async def some():
+        try:
+            yield (T, 1, "s")
+            yield (T + 1, "wrong", "s")
+            yield (T + 2, 3, "s")
+        finally:
+            ended.append(asyncio.current_task())
+
+    with pytest.raises(DataError, match="column 'v', row 1: 'wrong'"):
+        await conn.insert("t", some(), batch_rows=1)
+    assert ended == [asyncio.current_task()]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiotaos import InterfaceError, StatementError
+from aiotaos import DataError, InterfaceError, StatementError
 from aiotaos.sources import batches, row_batches
 
 NamedRow = namedtuple("NamedRow", ["ts", "v"])
@@ -228,15 +228,16 @@ async def test_columns_of_unequal_length():
 
 @pytest.mark.parametrize("make", [list, iter, some], ids=lambda make: make.__name__)
 async def test_rows_of_unequal_length(make):
-    with pytest.raises(StatementError) as caught:
+    with pytest.raises(DataError) as caught:
         await cut(make([(1, 2), (3, 4), (5,)]))
-    assert str(caught.value) == "row 2 has 1 values, row 0 has 2"
+    assert str(caught.value) == "row 2: it has 1 values, those before it 2"
+    assert caught.value.row == 2
 
 
 @pytest.mark.parametrize("make", [list, iter, some], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("wrong", [5, "text", None, datetime(2024, 1, 1, tzinfo=UTC)], ids=repr)
 async def test_what_is_no_row(make, wrong):
-    with pytest.raises(StatementError) as caught:
+    with pytest.raises(DataError) as caught:
         await cut(make([wrong]))
     assert str(caught.value) == (
         f"row 0: expected a tuple, a list, a mapping or a dataclass, got {wrong!r}"

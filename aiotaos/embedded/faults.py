@@ -38,6 +38,11 @@ def unsupported(what: str) -> Fault:
     return Fault(SYNTAX, f"not supported by the embedded server: {what}")
 
 
+def table_of_another() -> Fault:
+    """The refusal of rows for a sub-table that belongs to another super table."""
+    return Fault(0x061D, "Table already exists in other stables")
+
+
 def no_table() -> Fault:
     return Fault(0x2603, "Table does not exist")
 

@@ -12,7 +12,15 @@ import duckdb
 from .batch import Values
 from .catalog import Catalog, Child, Database, Table
 from .columns import Column
-from .faults import Fault, insert_error, no_column, no_table, syntax_error, unsupported
+from .faults import (
+    Fault,
+    insert_error,
+    no_column,
+    no_table,
+    syntax_error,
+    table_of_another,
+    unsupported,
+)
 from .literals import BadValueError, Clock, convert
 from .parser import Parser
 from .queries import parse_query
@@ -233,6 +241,8 @@ class Insert:
         self.position = match.end()
         if child is None:
             child = self.writer.create(home, name, table, dict(zip(tags, values, strict=True)))
+        elif child.table is not table:
+            raise table_of_another() if child.table.tags else no_table()
         return child
 
     def _clock(self, home: Database) -> Clock:

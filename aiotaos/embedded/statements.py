@@ -14,7 +14,7 @@ from .catalog import Child, Database
 from .columns import Column
 from .ddl import convert_tag
 from .engine import Engine, Rows, State, check_length, guarded
-from .faults import Fault, no_table
+from .faults import Fault, no_table, table_of_another
 from .literals import Clock
 from .parser import Parser, Words
 from .queries import parse_query
@@ -318,9 +318,11 @@ def _child(writer: Writer, piece: _Piece) -> Child:
     if child is None:
         if piece.tags is None:
             raise no_bound_table()
+        if not piece.tags:  # a name in a column, and no tags beside it
+            raise no_table()
         return writer.create(piece.home, piece.name, table, piece.tags)
     if child.table is not table:
-        raise no_table()
+        raise table_of_another() if child.table.tags else no_table()
     return child
 
 

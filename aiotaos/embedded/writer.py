@@ -10,7 +10,7 @@ from . import times
 from .batch import Batch, Values
 from .catalog import Child, Database, Table
 from .columns import TBNAME, Column
-from .faults import Fault, no_table, table_exists
+from .faults import Fault, no_table, table_exists, table_of_another
 from .names import MAX_NAME, check_name
 from .store import Store
 
@@ -103,7 +103,7 @@ class Writer:
         if child is None:
             return self.create(home, name, table, tags)
         if child.table is not table:
-            raise no_table()
+            raise table_of_another() if child.table.tags else no_table()
         return child
 
     def finish(self) -> int:

@@ -461,6 +461,13 @@ def _fast_integers(field: Described, values: Sequence[Any]) -> Column:
     return Fixed(_integer_array(values, DTYPES[field.type]), None)
 
 
+def _fast_ticks(field: Described, values: Sequence[Any]) -> Column:
+    ticks = _integer_array(values, DTYPES[TypeCode.TIMESTAMP])
+    if (ticks >> 1 == 0).any():
+        raise TypeError  # among 0 and 1 may be bools, which are no times
+    return Fixed(ticks, None)
+
+
 def _fast_floats(field: Described, values: Sequence[Any]) -> Column:
     wide = np.frombuffer(array.array("d", values), np.float64)
     return Fixed(_narrowed(wide, DTYPES[field.type]), None)
@@ -480,6 +487,7 @@ _FAST: dict[TypeCode, Callable[[Described, Sequence[Any]], Column]] = {
     TypeCode.DOUBLE: _fast_floats,
     TypeCode.VARCHAR: _fast_texts,
     TypeCode.NCHAR: _fast_texts,
+    TypeCode.TIMESTAMP: _fast_ticks,
 } | {kind: _fast_integers for kind, convert in _CONVERTERS.items() if convert is _integers}
 
 
@@ -560,14 +568,14 @@ def _from_strings(field: Described, data: npt.NDArray[Any]) -> Column | None:
     else:
         cells = np.ascontiguousarray(data).view(np.uint8).reshape(len(data), width)
     filled = cells != 0
+    if (filled[:, 1:] > filled[:, :-1]).any():  # a NUL inside a value; others are numpy's padding
+        lengths = np.strings.str_len(data).astype(np.int32)
+        inside = np.arange(cells.shape[1], dtype=np.int32) < lengths[:, None]
+        return Variable(lengths, cells[inside], None)
     lengths = np.zeros(len(data), np.int32)
     for place in range(cells.shape[1]):
         lengths += filled[:, place]
-    inside = np.arange(cells.shape[1], dtype=np.int32) < lengths[:, None]
-    if (inside != filled).any():  # a NUL inside a value; those behind it are numpy's padding
-        lengths = np.strings.str_len(data).astype(np.int32)
-        inside = np.arange(cells.shape[1], dtype=np.int32) < lengths[:, None]
-    return Variable(lengths, cells[inside], None)
+    return Variable(lengths, cells.reshape(-1)[filled.reshape(-1)], None)
 
 
 _TEXTS = frozenset({TypeCode.VARCHAR, TypeCode.NCHAR, TypeCode.JSON})

@@ -17,6 +17,7 @@ from .calls import Call, Calls, Reply
 
 _KINDS = {0: FieldKind.COLUMN, 1: FieldKind.COLUMN, 2: FieldKind.TAG, 4: FieldKind.TBNAME}
 _PREFIXED = frozenset({TypeCode.VARCHAR, TypeCode.VARBINARY, TypeCode.GEOMETRY})
+_BLOB = 4 * 1024 * 1024  # the server tells the size of a pointer
 _ANY_TABLE = "aiotaos"  # stmt v1 tells the fields of a super table only when a table is named
 _TBNAME = StatementField("tbname", FieldKind.TBNAME, TypeCode.VARCHAR, 269)
 
@@ -244,6 +245,8 @@ def _field(info: messages.ParameterInfo, kind: FieldKind | None = None) -> State
     length = info.bytes
     if type is TypeCode.NCHAR:
         length = (info.bytes - 2) // 4
+    elif type in (TypeCode.BLOB, TypeCode.MEDIUMBLOB):
+        length = _BLOB
     elif type in _PREFIXED:
         length = info.bytes - 2
     return StatementField(

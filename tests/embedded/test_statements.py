@@ -653,3 +653,12 @@ async def test_a_socket_that_closes_while_it_writes(server, http, ws, stmt):
         assert count in ((0,), (90_000,))
         await other.query("insert into z using m tags ('z', 1) (ts, i) values (1, 1)")
         assert await other.rows("select i from z") == [(1,)]
+
+
+async def test_a_name_of_another_super_table(ws, stmt):
+    await ws.query("create stable other (ts timestamp, v int) tags (t int)")
+    await ws.query("create table x using other tags (1)")
+    await stmt.prepare(INTO_NEW)
+    assert (await stmt.bind(("x", TAGS, [ts(T0), ints(1)])))["code"] == 0
+    reply = await stmt.exec()
+    assert (reply["code"], reply["message"]) == (0x061D, "Table already exists in other stables")

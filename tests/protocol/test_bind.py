@@ -334,7 +334,7 @@ def test_many_rows_of_the_statements_table(rows, expected):
 
 
 def test_many_rows_of_named_tables():
-    count = 70_000
+    count = 210_000
     shape = Shape([TBNAME, LOC, TS, S])
     texts = [f"s{row % 1000}" for row in range(count)]
     tables = [
@@ -343,18 +343,18 @@ def test_many_rows_of_named_tables():
         TableRows([range(5), texts[:5]], "last", [None]),
     ]
     bindings = list(shape.bind_tables(tables))
-    assert sizes(bindings) == [[10, 32_767], [32_767, 4_466, 5]]
-    assert [binding.names for binding in bindings] == [["first", "long"], ["long", "long", "last"]]
-    assert [binding.tags[0].data.tobytes() for binding in bindings] == [b"xy", b"yy"]
-    assert bindings[1].tags[0].nulls.tolist() == [False, False, True]
+    assert sizes(bindings) == [[10, *[32_767] * 6], [13_398, 5]]
+    assert [binding.names for binding in bindings] == [["first", *["long"] * 6], ["long", "last"]]
+    assert [binding.tags[0].data.tobytes() for binding in bindings] == [b"x" + b"y" * 6, b"y"]
+    assert bindings[1].tags[0].nulls.tolist() == [False, True]
     data = b"".join(binding.columns[1].data.tobytes() for binding in bindings)
     assert data == "".join([*texts[:10], *texts, *texts[:5]]).encode()
 
 
 def test_many_tables():
     """Whole tables are put in a message as long as they fit."""
-    tables = [TableRows([range(30_000)], f"t{index}") for index in range(3)]
-    assert sizes(Shape([TBNAME, TS]).bind_tables(tables)) == [[30_000, 30_000], [30_000]]
+    tables = [TableRows([range(30_000)], f"t{index}") for index in range(7)]
+    assert sizes(Shape([TBNAME, TS]).bind_tables(tables)) == [[30_000] * 6, [30_000]]
 
 
 # stmt v1.
