@@ -399,7 +399,9 @@ def _in_order(what: str, fields: Sequence[StatementField], given: PerParameter |
                 f"{', '.join(map(repr, missing or unknown))}; expected {', '.join(names)}"
             )
         return [given[name] for name in names]
-    values = list(given or ())
+    if isinstance(given, str):
+        raise StatementError(f"{what}s: expected a value for each of them, got {given!r}")
+    values = [] if given is None else list(given)
     check_number(what, fields, values)
     return values
 

@@ -25,10 +25,10 @@ from .options import OptionArguments, Options, Road, seconds
 from .protocol.bind import Binding
 from .protocol.block import Row
 from .protocol.rows import RowDecoder
-from .protocol.sql import first_word, render
+from .protocol.sql import check_count, first_word, placeholders, render
 from .result import Result
 from .row_factories import R, RowFactory, tuple_row
-from .schemaless import schemaless_arguments
+from .schemaless import schemaless_arguments, schemaless_refusal
 from .sources import Data
 from .statement import Handle, Statement, StatementCache
 from .transport.base import Deadline, ServerResult, Transport, next_req_id, written_result
@@ -480,7 +480,12 @@ class Connection(Generic[R]):
         arguments = schemaless_arguments(
             lines, protocol, precision, ttl, self._req_id(req_id), table_name_key
         )
-        return await self._transport.schemaless_insert(arguments, self._deadline(timeout))
+        if not arguments.data:
+            return 0
+        try:
+            return await self._transport.schemaless_insert(arguments, self._deadline(timeout))
+        except DatabaseError as error:
+            raise schemaless_refusal(error, arguments.data) from error.__cause__
 
     @overload
     def cursor(self) -> Cursor[R]: ...
@@ -593,6 +598,7 @@ class Connection(Generic[R]):
                 if result is not None:
                     return result
             if word == "insert":
+                check_count(len(placeholders(sql)), params)
                 written = await self._write(
                     sql, lambda shape: shape.bind_rows([params]), id, deadline
                 )
@@ -613,19 +619,23 @@ class Connection(Generic[R]):
     ) -> int:
         """Run a prepared INSERT for the rows that ``make`` gives; the number of rows written.
 
-        The rows are encoded, then ``turn`` is awaited, then they are sent.
+        The rows are encoded and sent, then ``turn`` is awaited, then they are executed.
         """
 
         async def write(handle: Handle) -> int:
             await handle.prepared(deadline)
             bindings = make(handle.shape)
-            limit = deadline
-            if turn is not None:
-                await turn()
-                limit = Deadline(deadline.seconds)
-            if not await handle.bind(bindings, limit):
-                return 0
-            return await handle.execute(req_id, limit)
+            try:
+                if not await handle.bind(bindings, deadline):
+                    return 0
+                limit = deadline
+                if turn is not None:
+                    await turn()
+                    limit = Deadline(deadline.seconds)
+                return await handle.execute(req_id, limit)
+            except BaseException:
+                handle.close()  # what is bound must not be written by the next use
+                raise
 
         self._check()
         return await self._using(sql, write)

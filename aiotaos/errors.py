@@ -231,7 +231,7 @@ _BY_CODE: dict[int, type[Error]] = {
     0x0224: DataError,
     0x020F: OperationalError,  # query cancelled
     0x022A: StatementError,
-    0x022B: StatementError,
+    0x022B: ProgrammingError,  # the table of a prepared statement does not exist
     0x022C: StatementError,
     0x022D: OperationalError,  # query killed
     0x022E: OperationalError,

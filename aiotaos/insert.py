@@ -1,4 +1,4 @@
-"""Bulk insert: batches of columns, one on its way while the next is encoded."""
+"""Bulk insert: batches of columns; one is executed while the next is encoded and sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .transport.base import next_req_id
 if TYPE_CHECKING:
     from .connection import Connection
 
-BATCH_ROWS = 100_000
+BATCH_ROWS = 200_000
 _SPECIAL = re.compile("[.`]")
 
 
@@ -70,6 +70,8 @@ class Target:
         """
         if isinstance(row, tuple):
             return
+        if isinstance(row, list) and row and isinstance(row[0], (tuple, list, Mapping)):
+            raise StatementError("row: got a list of rows, which write_many() takes")
         names = row if isinstance(row, Mapping) else dataclass_names(type(row))
         if not names and not isinstance(row, list):
             raise StatementError(
@@ -174,8 +176,8 @@ async def insert(
         if sending is not None:
             written += await sending
     except BaseException as error:
-        if isinstance(error, Exception) and following is None and sending and not sending.done():
-            with suppress(Error):  # it is the source that failed, or the shape of what it gave
+        if isinstance(error, Exception) and following is None and sending is not None:
+            with suppress(Error):  # unless it is what failed, and not the source
                 written += await sending
         for task in filter(None, (sending, following)):
             task.cancel()
@@ -207,7 +209,7 @@ async def _send(
     timeout: float | None,
     earlier: asyncio.Task[int] | None,
 ) -> int:
-    """Encode a batch, and write it when the earlier one is written."""
+    """Encode and send a batch, and execute it when the earlier one is written."""
 
     def make(shape: Shape) -> Iterator[Binding]:
         try:

@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError, InterfaceError
+from .errors import (
+    DataError,
+    Error,
+    InterfaceError,
+    ProgrammingError,
+    SchemalessError,
+    StatementError,
+    class_of,
+)
 from .protocol.messages import InsertArgs
 from .protocol.times import ticks_of
 from .types import Precision, SchemalessProtocol
@@ -19,6 +27,8 @@ from .types import Precision, SchemalessProtocol
 _PRECISIONS = {"h": "h", "m": "m", "s": "s", "ms": "ms", "us": "u", "u": "u", "ns": "ns"}
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 _MAX_TTL = 2**31 - 1
+_NO_DATABASE = 0x2616
+_SHOWN = 200  # characters of a refused line
 _INTEGERS = {
     np.int8: "i8",
     np.int16: "i16",
@@ -68,10 +78,27 @@ def schemaless_arguments(
     )
 
 
+def schemaless_refusal(error: Error, data: str) -> Error:
+    """The error for refused lines, naming the line where it is the only one.
+
+    TDengine's parser of lines also uses codes that elsewhere stand for bad SQL.
+    """
+    code = error.code
+    if code is None or class_of(code) not in (SchemalessError, ProgrammingError, StatementError):
+        return error
+    if code == _NO_DATABASE:
+        return error
+    shown = data if len(data) <= _SHOWN else data[: _SHOWN - 1] + "…"
+    where = f"; the line: {shown}" if "\n" not in data.strip() else ""
+    return SchemalessError(
+        f"{error.message}{where}", code=code, req_id=error.req_id, endpoint=error.endpoint
+    )
+
+
 def _text(lines: str | bytes | Iterable[str | bytes], protocol: SchemalessProtocol) -> str:
     if isinstance(lines, (str, bytes)):
         parts = [lines]
-    elif isinstance(lines, Iterable):
+    elif isinstance(lines, Iterable) and not isinstance(lines, Mapping):
         parts = list(lines)
     else:
         raise InterfaceError(f"lines: expected text or several, got {type(lines).__name__}")

@@ -70,6 +70,10 @@ def _from_sync(data: Data, size: int) -> Iterator[Batch]:
         yield from whole
         return
     if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
+        if isinstance(data, Mapping):
+            raise InterfaceError(
+                "data: expected columns in the dict, found values; one row goes in a list"
+            )
         raise InterfaceError(
             "data: expected rows, a dict of columns, a structured numpy array, Arrow data, or an "
             f"iterator of these, got {type(data).__name__}"

@@ -367,6 +367,8 @@ class Writer:
             except DataError as error:
                 if error.row is None:
                     return error
+                # Its number among the rows that happened to be written together tells nobody.
+                error.say(error.message.replace(f", row {error.row}:", ":", 1))
                 await self._report([rows.pop(error.row)], error)
                 continue
             except Error as error:

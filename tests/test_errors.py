@@ -85,7 +85,7 @@ CODES = {
     0x021B: "SchemalessError",
     0x0224: "DataError",
     0x022A: "StatementError",
-    0x022B: "StatementError",
+    0x022B: "ProgrammingError",
     0x022C: "StatementError",
     0x022D: "OperationalError",
     0x0236: "StatementError",

@@ -19,7 +19,6 @@ from aiotaos import (
     ProgrammingError,
     SchemalessError,
     SchemalessProtocol,
-    StatementError,
     TableRows,
 )
 
@@ -182,7 +181,7 @@ async def test_stmt2_query_and_refusals():
         assert [field.name for field in result.fields] == ["ts", "i", "vc"]
         assert await result.fetchall() == []
         await query.aclose()
-        with pytest.raises(StatementError, match=r"\[0x022B\] Table does not exist"):
+        with pytest.raises(ProgrammingError, match=r"\[0x022B\] Table does not exist"):
             await conn.prepare("insert into nosuch values (?, ?)")
         recorded.replies["stmt2_init"] = ['{"code":0,"action":"stmt2_init","req_id":0,"stmt_id":3}']
         with pytest.raises(ProgrammingError, match=r"stmt only support 'SELECT' or 'INSERT'"):

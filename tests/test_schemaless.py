@@ -277,3 +277,18 @@ async def test_a_refused_line(db):
         await db.schemaless_insert("no line at all")
     assert caught.value.code is not None
     assert await db.fetch("show stables") == []
+
+
+async def test_the_only_line_is_named(db):
+    with pytest.raises(SchemalessError) as caught:
+        await db.schemaless_insert("broken line")
+    assert caught.value.message.endswith("; the line: broken line")
+
+
+async def test_no_lines(db):
+    assert await db.schemaless_insert([]) == 0
+
+
+async def test_a_dict_is_no_lines(db):
+    with pytest.raises(InterfaceError, match="lines: expected text or several, got dict"):
+        await db.schemaless_insert({"m v=1": 1})

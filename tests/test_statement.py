@@ -343,7 +343,7 @@ async def test_statements_the_server_does_not_prepare(db):
     with pytest.raises(aiotaos.ProgrammingError) as caught:
         await db.prepare("create table x (ts timestamp, v int)")
     assert (caught.value.code, caught.value.sql) == (0x2600, "create table x (ts timestamp, v int)")
-    with pytest.raises(StatementError, match="Table does not exist") as caught:
+    with pytest.raises(aiotaos.ProgrammingError, match="Table does not exist") as caught:
         await db.prepare("insert into nosuch values(?, ?)")
     assert caught.value.code == 0x022B
 

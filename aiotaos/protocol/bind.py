@@ -159,6 +159,8 @@ def query_parameters(values: Sequence[object]) -> Binding:
     for index, given in enumerate(values):
         value = given.item() if isinstance(given, np.generic) else given
         if isinstance(given, np.datetime64):
+            if np.isnat(given):
+                raise DataError(f"parameter {index + 1}: NaT is not a time; expected None for NULL")
             value = f"{given.astype('datetime64[ns]')}Z"
         field = _parameter_field(f"parameter {index + 1}", value)
         if isinstance(value, datetime):
@@ -166,7 +168,12 @@ def query_parameters(values: Sequence[object]) -> Binding:
         elif isinstance(value, Decimal):
             value = str(value)
         fields.append(field)
-        columns.append(make_column(field, [value]))
+        try:
+            columns.append(make_column(field, [value]))
+        except DataError:
+            raise DataError(
+                f"{field.name}: {value!r} cannot be sent as {field.type_name}"
+            ) from None
     return Binding(None, (), (), fields, columns, (1,))
 
 

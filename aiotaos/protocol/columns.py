@@ -463,8 +463,8 @@ def _fast_integers(field: Described, values: Sequence[Any]) -> Column:
 
 def _fast_ticks(field: Described, values: Sequence[Any]) -> Column:
     ticks = _integer_array(values, DTYPES[TypeCode.TIMESTAMP])
-    if (ticks >> 1 == 0).any():
-        raise TypeError  # among 0 and 1 may be bools, which are no times
+    if len(ticks) and ticks.min() <= 1:
+        raise TypeError  # 0 and 1 may be bools, which are no times
     return Fixed(ticks, None)
 
 
@@ -474,12 +474,13 @@ def _fast_floats(field: Described, values: Sequence[Any]) -> Column:
 
 
 def _fast_texts(field: Described, values: Sequence[Any]) -> Column:
-    joined = "".join(values)
-    if not joined.isascii():
-        raise ValueError
-    return Variable(
-        np.fromiter(map(len, values), np.int32, len(values)), _bytes(joined.encode()), None
-    )
+    """Texts encoded together: between them stand NULs, which tell where each ends."""
+    joined = _bytes("\0".join(values).encode())
+    ends = np.flatnonzero(joined == 0)
+    if len(ends) != len(values) - 1:
+        raise ValueError  # none, or one with a NUL of its own
+    lengths = np.diff(ends, prepend=-1, append=len(joined)) - 1
+    return Variable(lengths.astype(np.int32), joined[joined != 0], None)
 
 
 _FAST: dict[TypeCode, Callable[[Described, Sequence[Any]], Column]] = {

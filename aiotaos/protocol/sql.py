@@ -101,8 +101,11 @@ def check_count(expected: int, parameters: Sequence[object]) -> None:
         StatementError: It is not the number of ``?``.
     """
     if len(parameters) != expected:
+        hint = ""
+        if len(parameters) == 1 and isinstance(parameters[0], (tuple, list)):
+            hint = "; a row is given as *row"
         raise StatementError(
-            f"the statement has {expected} placeholders and got {len(parameters)} parameters"
+            f"the statement has {expected} placeholders and got {len(parameters)} parameters{hint}"
         )
 
 

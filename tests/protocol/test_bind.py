@@ -227,14 +227,15 @@ def test_parameters_of_other_types(value):
             datetime(2024, 1, 1),
             ": datetime.datetime(2024, 1, 1, 0, 0) has no time zone: expected an aware datetime",
         ),
-        (2**64, "18446744073709551616 is not a value of BIGINT UNSIGNED"),
-        (-(2**63) - 1, "-9223372036854775809 is not a value of BIGINT"),
-        ("\ud800", r"'\ud800' is not a value of VARCHAR(0)"),
+        (2**64, ": 18446744073709551616 cannot be sent as BIGINT UNSIGNED"),
+        (-(2**63) - 1, ": -9223372036854775809 cannot be sent as BIGINT"),
+        ("\ud800", r": '\ud800' cannot be sent as VARCHAR(0)"),
+        (np.datetime64("NaT"), ": NaT is not a time; expected None for NULL"),
     ],
-    ids=["naive", "large", "small", "surrogate"],
+    ids=["naive", "large", "small", "surrogate", "NaT"],
 )
 def test_parameters_that_cannot_be_sent(value, problem):
-    with pytest.raises(DataError, match=r"^(column ')?parameter 1") as caught:
+    with pytest.raises(DataError, match=r"^parameter 1") as caught:
         query_parameters([value])
     assert str(caught.value).endswith(problem)
 

@@ -457,10 +457,10 @@ def step(request, adapter):
 
 
 async def test_refused_steps(adapter, conn, step):
-    adapter.refused[step] = (0x022B, "Table name not set")
+    adapter.refused[step] = (0x022A, "Table name not set")
     with pytest.raises(StatementError, match="Table name not set") as caught:
         await use(conn, step)
-    assert (caught.value.code, caught.value.endpoint) == (0x022B, conn.endpoint)
+    assert (caught.value.code, caught.value.endpoint) == (0x022A, conn.endpoint)
     assert caught.value.sql in (INSERT, SELECT)
     assert caught.value.req_id is not None
     await adapter.until_closed()
