@@ -583,3 +583,16 @@ async def test_a_source_is_closed(conn):
     with pytest.raises(DataError, match="column 'v', row 1: 'wrong'"):
         await conn.insert("t", some(), batch_rows=1)
     assert ended == [asyncio.current_task()]
+
+
+async def test_what_was_sent_behind_a_refused_batch_is_not_written(conn):
+    """The second batch is bound already when the first is refused."""
+    far = 10**18
+    for _ in range(3):
+        with pytest.raises(DataError) as caught:
+            await conn.insert(
+                "m", [("a", "x", 1, far, 0.5), ("b", "x", 1, T, 1.5)], **OPTIONS, batch_rows=1
+            )
+        assert caught.value.code == 0x060B
+    assert await conn.insert("m", [("c", "x", 1, T, 2.5)], **OPTIONS) == 1
+    assert await meters(conn) == [("c", "x", 1, T, 2.5)]
