@@ -347,6 +347,8 @@ def table_codes(names: Any) -> tuple[list[Any], Codes]:
         if found is not None:
             return found
         names = plain_array(names).to_pylist()
+    if isinstance(names, np.ma.MaskedArray):
+        names = names.tolist()
     objects = np.array(names, object) if isinstance(names, (list, tuple)) else names
     if isinstance(objects, np.ndarray) and objects.ndim == 1 and len(objects):
         # Rows of one table often stand together: look at the places where the name changes.

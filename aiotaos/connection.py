@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from decimal import Decimal
@@ -45,7 +44,6 @@ S = TypeVar("S")
 _CLOSE_TIMEOUT = 5.0
 _MAX_REQ_ID = 2**63 - 1
 _NOT_PREPARED = "stmt only support"
-_USE = re.compile(r"\s*use\b", re.IGNORECASE)
 
 
 @overload
@@ -142,6 +140,7 @@ class Connection(Generic[R]):
         self._loop = asyncio.get_running_loop()
         self._tz = options.tz
         self._database = options.database
+        self._database_is_sure = True
         self._prepared = StatementCache(transport)
         self._closed = False
         self.row_factory = row_factory
@@ -604,10 +603,17 @@ class Connection(Generic[R]):
                 )
                 return written_result(written, id, sql)
             sql = render(sql, params)
+        if first_word(sql) != "use":
+            return await self._transport.query(sql, id, deadline)
+        self._prepared.clear()
+        self._database_is_sure = False  # until the server has said so
         result = await self._transport.query(sql, id, deadline)
-        if result.is_update and _USE.match(sql):
-            self._database = await self._transport.current_database(deadline)
+        await self._ask_database(deadline)
         return result
+
+    async def _ask_database(self, deadline: Deadline) -> None:
+        self._database = await self._transport.current_database(deadline)
+        self._database_is_sure = True
 
     async def _write(
         self,
@@ -665,6 +671,8 @@ class Connection(Generic[R]):
         One from the cache may be out of date, if the table was altered. What fails with it is
         tried once more with a fresh one.
         """
+        if not self._database_is_sure:  # a USE was cancelled
+            await self._ask_database(self._deadline(None))
         database = self._database
         handle = self._prepared.take(database, sql)
         try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 BATCH_ROWS = 200_000
-_SPECIAL = re.compile("[.`]")
+_PLAIN = re.compile(r"\w*")
 
 
 class Target:
@@ -58,9 +58,9 @@ class Target:
         """Names of sub-tables as they are sent: taken literally, in the super table's database."""
         if self._database:
             return [f"{self._database}.{_quoted(name)}" for name in names]
-        if _SPECIAL.search("".join(names)):
-            return [_quoted(name) if _SPECIAL.search(name) else name for name in names]
-        return names
+        if _PLAIN.fullmatch("".join(names)):
+            return names
+        return [name if _PLAIN.fullmatch(name) else _quoted(name) for name in names]
 
     def check_row(self, row: object) -> None:
         """Check that a row can be one: it tells its sub-table and its tags.

@@ -29,18 +29,9 @@ _UNITS = {"h": 3600, "m": 60, "s": 1}
 _MAX_TTL = 2**31 - 1
 _NO_DATABASE = 0x2616
 _SHOWN = 200  # characters of a refused line
-_INTEGERS = {
-    np.int8: "i8",
-    np.int16: "i16",
-    np.int32: "i32",
-    np.int64: "i64",
-    np.uint8: "u8",
-    np.uint16: "u16",
-    np.uint32: "u32",
-    np.uint64: "u64",
-}
 _MEASUREMENT = re.compile(r"([, ])")
 _KEY = re.compile(r"([,= ])")
+_AMBIGUOUS = re.compile(r"\\(?:[,= \\]|$)")
 _QUOTED = re.compile(r'(["\\])')
 
 
@@ -146,9 +137,9 @@ def line(
     Raises:
         DataError: A value or a name cannot be written.
     """
-    if not isinstance(measurement, str) or not measurement or "\n" in measurement:
-        raise DataError(f"measurement: expected a name in one line, got {measurement!r}")
-    head = _MEASUREMENT.sub(r"\\\1", measurement)
+    head = _escaped("measurement", measurement, _MEASUREMENT)
+    if head.startswith("#"):
+        raise DataError(f"measurement: {measurement!r} would begin a comment")
     for name, value in (tags or {}).items():
         if value is not None and value != "":
             head += f",{_key('tag', name)}={_key('tag', str(value))}"
@@ -164,18 +155,26 @@ def line(
 
 
 def _key(what: str, text: object) -> str:
-    if not isinstance(text, str) or not text or "\n" in text:
+    return _escaped(what, text, _KEY)
+
+
+def _escaped(what: str, text: object, special: re.Pattern[str]) -> str:
+    if not isinstance(text, str) or not text or "\n" in text or "\0" in text:
         raise DataError(f"{what}: expected text in one line, got {text!r}")
-    if text.endswith("\\"):
-        raise DataError(f"{what}: {text!r} ends with a backslash, which would escape what follows")
-    return _KEY.sub(r"\\\1", text)
+    if _AMBIGUOUS.search(text):
+        raise DataError(
+            f"{what}: {text!r} has a backslash before a separator, another one or the end, which "
+            "line protocol cannot tell from an escape"
+        )
+    return special.sub(r"\\\1", text)
 
 
 def _field(name: str, value: object) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     if isinstance(value, np.integer):
-        return f"{value}{_INTEGERS[type(value)]}"
+        kind = "u" if isinstance(value, np.unsignedinteger) else "i"
+        return f"{value}{kind}{8 * value.dtype.itemsize}"
     if isinstance(value, int):
         if not -(2**63) <= value < 2**64:
             raise DataError(f"field {name!r}: {value!r} has more than 64 bits")
@@ -195,8 +194,8 @@ def _field(name: str, value: object) -> str:
 
 
 def _quoted(name: str, value: str) -> str:
-    if "\n" in value:
-        raise DataError(f"field {name!r}: {value!r} has a line break, which ends the line")
+    if "\n" in value or "\0" in value:
+        raise DataError(f"field {name!r}: {value!r} has a NUL or a line break, which ends the line")
     return _QUOTED.sub(r"\\\1", value)
 
 

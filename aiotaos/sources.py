@@ -145,7 +145,9 @@ def _columnar(data: Any, size: int) -> Iterator[Batch] | None:
 
 def _holds_columns(data: Mapping[str, Any]) -> bool:
     return bool(data) and all(
-        isinstance(values, (list, tuple)) or hasattr(values, "__array__") or is_arrow(values)
+        (isinstance(values, Sequence) and not isinstance(values, (str, bytes)))
+        or hasattr(values, "__array__")
+        or is_arrow(values)
         for values in data.values()
         if not isinstance(values, np.generic)
     )
@@ -161,6 +163,9 @@ def _structured(data: np.ndarray[Any, Any], size: int) -> Iterator[Batch]:
 def _named(data: Mapping[str, Any], size: int) -> Iterator[Batch]:
     names = tuple(data)
     columns = list(data.values())
+    for name, values in data.items():
+        if not hasattr(values, "__len__") or getattr(values, "ndim", 1) == 0:
+            raise StatementError(f"column {name!r}: expected a column of values, got {values!r}")
     rows = len(columns[0])
     for name, values in data.items():
         if len(values) != rows:

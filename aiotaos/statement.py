@@ -158,6 +158,12 @@ class StatementCache:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def clear(self) -> None:
+        """Close all that wait."""
+        waiting, self._waiting = self._waiting, []
+        for _, handle in waiting:
+            handle.close()
+
     def take(self, database: str | None, sql: str) -> Handle:
         """A handle for a statement of a database: one that waits, or a new one."""
         for place in range(len(self._waiting) - 1, -1, -1):

@@ -8,8 +8,9 @@ import inspect
 import logging
 import math
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
@@ -37,6 +38,7 @@ _LAST_DELAY = 5.0
 _CANCELLED = 5.0  # seconds that a cancelled task may still take to write what is pending
 _MOST_ATTEMPTS = 1000  # for a batch that was refused
 _MOST_IN_VAIN = 40  # more than it takes to come down to a single row of a large batch
+_MANY_WRONG = 8  # rows with wrong values, after which a batch is cut into halves
 _MARK = 0.005  # seconds; the age of rows is known to this
 _logger = logging.getLogger("aiotaos.writer")
 
@@ -158,9 +160,12 @@ class Writer:
         self._max_retries = max_retries
         self._on_error = on_error
         self._timeout = None if timeout is None else seconds("timeout", timeout)
+        if on_error is not None and not callable(on_error):
+            raise InterfaceError(f"on_error: expected a function, got {on_error!r}")
         self._rows: list[Row] = []
         self._flying: list[Row] = []
-        self._reported: set[int] = set()  # ids of rows of the batch that is being written
+        self._reported: Counter[int] = Counter()  # ids of rows of the batch that is being written
+        self._is_down = False
         self._marks: deque[tuple[int, float]] = deque()
         self._accepted = self._done = self._flush_to = 0
         self._written = self._batches = self._retries = self._failed = 0
@@ -201,6 +206,7 @@ class Writer:
     async def write_many(self, rows: Iterable[Row]) -> None:
         """Take rows, all or none; errors as :meth:`write`."""
         given = rows if isinstance(rows, (list, tuple)) else list(rows)
+        self._check_caller()
         self._check_open()
         for row in given:
             self._target.check_row(row)
@@ -221,6 +227,7 @@ class Writer:
             WriteError: Rows, attached to it, could not be written.
             TimeoutError: Rows are still pending.
         """
+        self._check_caller()
         self._check_open()
         target = self._flush_to = self._accepted
         self._wake.set()
@@ -229,7 +236,7 @@ class Writer:
             async with asyncio.timeout(limit):
                 while self._done < target:
                     await self._progress.wait()
-                    self._check_open()
+                    self._check_alive()
         except builtins.TimeoutError:
             raise TimeoutError(
                 f"not flushed within {timeout:g} s: {self.pending} rows are pending"
@@ -247,11 +254,11 @@ class Writer:
             WriteError: Rows, attached to it, could not be written.
         """
         limit = None if timeout is None else seconds("timeout", timeout)
-        if not self._closed:
-            self._closed = True
-            self._wake.set()
-            if self._task is not None:
-                await self._finish(self._task, limit)
+        self._check_caller()
+        self._closed = True
+        self._wake.set()
+        if self._task is not None:
+            await self._finish(self._task, limit)
         self._raise_failure()
 
     async def __aenter__(self) -> Writer:
@@ -268,23 +275,42 @@ class Writer:
         traceback: TracebackType | None,
     ) -> None:
         if exc is None or isinstance(exc, Exception):
-            await self.aclose()
+            try:
+                await self.aclose()
+            except asyncio.CancelledError as cancelled:
+                self._tell(cancelled)
+                raise
             return
         try:  # a cancelled task must come to its end
             await self.aclose(timeout=_CANCELLED)
         except WriteError as error:
             self._failure = error
-            exc.add_note(str(error))
-            _logger.error("%r: %s", self, error)
+            self._tell(exc)
+        except asyncio.CancelledError:
+            self._tell(exc)
+            raise
+
+    def _tell(self, exc: BaseException) -> None:
+        """Tell of rows that could not be written, where no WriteError can be raised."""
+        if self._failure is not None:
+            exc.add_note(str(self._failure))
+            _logger.error("%r: %s", self, self._failure)
 
     # Taking.
+
+    def _check_caller(self) -> None:
+        if self._task is not None and asyncio.current_task() is self._task:
+            raise InterfaceError("on_error cannot use the writer, which waits for it")
 
     def _check_open(self) -> None:
         if self._closed:
             raise InterfaceError("the writer is closed")
         if self._task is None:
             raise InterfaceError("the writer is not open: enter it with async with")
-        if self._task.done():
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        if self._task is not None and self._task.done() and not self._closed:
             raise InterfaceError("the writer has ended; close it to learn why")
 
     def _raise_failure(self) -> None:
@@ -307,7 +333,7 @@ class Writer:
         try:
             await self._write_batches()
         finally:
-            self._progress.set()
+            self._wake_waiting()
 
     async def _write_batches(self) -> None:
         while await self._is_due():
@@ -346,6 +372,9 @@ class Writer:
             self._marks.popleft()
         if not self.pending:
             self._marks.clear()
+        self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
         progress, self._progress = self._progress, asyncio.Event()
         progress.set()
 
@@ -360,7 +389,8 @@ class Writer:
         Rows with a value that does not fit are reported and taken out.
         """
         delay = _FIRST_DELAY
-        retries = 0
+        retries = self._max_retries if self._is_down else 0
+        wrong = 0
         while rows:
             try:
                 await insert(self._connection, self._target, rows, len(rows), self._timeout)
@@ -370,9 +400,17 @@ class Writer:
                 # Its number among the rows that happened to be written together tells nobody.
                 error.say(error.message.replace(f", row {error.row}:", ":", 1))
                 await self._report([rows.pop(error.row)], error)
-                continue
+                wrong += 1
+                if wrong < _MANY_WRONG or len(rows) < _MANY_WRONG:
+                    continue
+                half = len(rows) // 2  # which is encoded in less time than the whole
+                await self._write(rows[:half])
+                await self._write(rows[half:])
+                return None
             except Error as error:
                 if not self._may_pass(error) or retries == self._max_retries:
+                    # The next batches are tried once each, until one gets through.
+                    self._is_down = isinstance(error, OperationalError)
                     return error
                 retries += 1
                 self._retries += 1
@@ -380,6 +418,7 @@ class Writer:
                 await asyncio.sleep(delay * random.uniform(0.5, 1))
                 delay = min(2 * delay, _LAST_DELAY)
                 continue
+            self._is_down = False
             self._written += len(rows)
             self._batches += 1
             break
@@ -400,9 +439,13 @@ class Writer:
             answer = self._on_error(rows, error)
             if inspect.isawaitable(answer):
                 await answer
-        except Exception:
-            _logger.exception("%r: on_error failed", self)
+        except BaseException as failure:
             self._keep(rows, error)
+            task = asyncio.current_task()
+            is_cancelled = task is not None and task.cancelling()
+            if is_cancelled or not isinstance(failure, (Exception, asyncio.CancelledError)):
+                raise
+            _logger.exception("%r: on_error failed", self)
 
     def _keep(self, rows: list[Row], error: Error) -> None:
         if self._failure is None:
@@ -414,19 +457,41 @@ class Writer:
         try:
             await asyncio.wait([task], timeout=timeout)
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-            await self._report_left(None if task.cancelled() else task.exception())
+            try:
+                if not task.done():
+                    task.cancel()
+                    await _end(task)
+            finally:
+                await self._report_left(None if task.cancelled() else task.exception())
 
     async def _report_left(self, cause: BaseException | None) -> None:
         """Report what the end of the task left undecided."""
-        left = [row for row in self._flying if id(row) not in self._reported] + self._rows
+        left = []
+        for row in self._flying:
+            if self._reported[id(row)]:
+                self._reported[id(row)] -= 1
+            else:
+                left.append(row)
+        left += self._rows
         self._flying, self._rows = [], []
+        self._count_done(self.pending)
         if left:
             error = TimeoutError(
                 f"the writer ended before {len(left)} rows were acknowledged", may_have_run=True
             )
             error.__cause__ = cause
-            await self._report(left, error)
-        self._count_done(self.pending)
+            with suppress(builtins.TimeoutError):  # then the WriteError has them
+                async with asyncio.timeout(_CANCELLED):
+                    await self._report(left, error)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Wait for a cancelled task, whatever happens to the one that waits."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

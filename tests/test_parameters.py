@@ -194,7 +194,7 @@ async def test_bad_parameters_of_queries(db, parameters, error, message):
         (float("nan"), "parameter 1: nan cannot be written in SQL"),
         (Decimal("Infinity"), "parameter 1: Decimal('Infinity') cannot be written in SQL"),
         ("a\0", r"parameter 1: 'a\x00' has a NUL character, which SQL cannot hold"),
-        (np.datetime64("NaT"), "parameter 1: NaT is not a time; expected None for NULL"),
+        (np.datetime64("NaT", "s"), "parameter 1: np.datetime64('NaT','s') is not a time that SQL can hold"),
         (datetime(2024, 1, 1), "parameter 1: datetime.datetime(2024, 1, 1, 0, 0) has no time zone"),
         (
             {},

@@ -194,22 +194,22 @@ def test_an_unknown_precision_of_a_line():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("", {"a": 1}), "measurement: expected a name in one line, got ''"),
-        (("a\nb", {"a": 1}), r"measurement: expected a name in one line, got 'a\nb'"),
-        ((None, {"a": 1}), "measurement: expected a name in one line, got None"),
+        (("", {"a": 1}), "measurement: expected text in one line, got ''"),
+        (("a\nb", {"a": 1}), r"measurement: expected text in one line, got 'a\nb'"),
+        ((None, {"a": 1}), "measurement: expected text in one line, got None"),
         (("m", {}), "fields: expected at least one value, got {}"),
         (("m", {"a": None}), "fields: expected at least one value, got {'a': None}"),
         (("m", {"": 1}), "field: expected text in one line, got ''"),
-        (("m", {"a\\": 1}), r"field: 'a\\' ends with a backslash, which would escape what follows"),
+        (("m", {"a\\": 1}), r"field: 'a\\' has a backslash before a separator"),
         (("m", {"a": 1}, {"t": "x\ny"}), r"tag: expected text in one line, got 'x\ny'"),
         (
             ("m", {"a": 1}, {"t": "x\\"}),
-            r"tag: 'x\\' ends with a backslash, which would escape what",
+            r"tag: 'x\\' has a backslash before a separator",
         ),
         (("m", {"a": 2**64}), "field 'a': 18446744073709551616 has more than 64 bits"),
         (("m", {"a": float("nan")}), "field 'a': nan cannot be written"),
         (("m", {"a": np.float32("inf")}), "field 'a': np.float32(inf) cannot be written"),
-        (("m", {"a": "x\ny"}), r"field 'a': 'x\ny' has a line break, which ends the line"),
+        (("m", {"a": "x\ny"}), r"field 'a': 'x\ny' has a NUL or a line break, which ends the line"),
         (
             ("m", {"a": Decimal(1)}),
             "field 'a': Decimal('1') cannot be written; expected bool, int, float, str or bytes",

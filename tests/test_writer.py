@@ -393,8 +393,7 @@ async def test_what_is_reported_is_not_reported_again(open_writer, proxy, report
         flushing = asyncio.create_task(writer.flush())
         await proxy.until(lambda: proxy.asked == 1)
         await writer.aclose(timeout=0.01)
-        with pytest.raises(InterfaceError, match="the writer is closed"):
-            await flushing
+        await flushing  # every row is reported
     assert reports.values == [0, 1, 2**31]
     assert writer.stats.failed == 3
 
@@ -718,3 +717,83 @@ async def test_wrong_options(open_writer, options, message):
     with pytest.raises(InterfaceError) as caught:
         open_writer(**options)
     assert str(caught.value) == message
+
+
+async def test_cancelled_twice_while_closing(open_writer, proxy):
+    """No row is forgotten, and the note of the error tells."""
+    proxy.hold()
+    writer = open_writer()
+    entered = asyncio.Event()
+
+    async def work():
+        async with writer:
+            await writer.write_many([row(number) for number in range(5)])
+            entered.set()
+
+    task = asyncio.create_task(work())
+    await entered.wait()
+    await proxy.until(lambda: proxy.asked == 1)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    (note,) = caught.value.__notes__
+    assert note.startswith("5 rows: not written: the writer ended before 5 rows were acknowledged")
+    assert (writer.stats.failed, writer.pending) == (5, 0)
+    with pytest.raises(WriteError) as left:
+        await writer.aclose()
+    assert written_values(left.value.rows) == [0, 1, 2, 3, 4]
+
+
+async def test_on_error_that_does_not_return(open_writer):
+    async def report(rows, error):
+        await asyncio.get_running_loop().create_future()
+
+    async with open_writer(on_error=report) as writer:
+        await writer.write_many([Row("a", 1, T, 2**31), row(1)])
+        with pytest.raises(WriteError) as caught:
+            await writer.aclose(timeout=0.01)
+    assert sorted(written_values(caught.value.rows)) == [1, 2**31]
+    assert writer.pending == 0
+
+
+@pytest.mark.parametrize("call", ["aclose", "flush", "write"])
+async def test_on_error_cannot_use_the_writer(open_writer, reader, call):
+    refused = []
+
+    async def report(rows, error):
+        arguments = [row(3)] if call == "write" else []
+        with pytest.raises(InterfaceError, match="on_error cannot use the writer") as caught:
+            await getattr(writer, call)(*arguments)
+        refused.append(caught.value)
+
+    async with open_writer(on_error=report) as writer:
+        await writer.write_many([Row("a", 1, T, 2**31), row(1)])
+    assert len(refused) == 1
+    assert await there(reader) == [1]
+
+
+async def test_on_error_that_raises_cancelled_error(open_writer, reader):
+    def report(rows, error):
+        raise asyncio.CancelledError
+
+    with pytest.raises(WriteError) as caught:
+        async with open_writer(on_error=report) as writer:
+            await writer.write_many([Row("a", 1, T, 2**31), row(1)])
+    assert written_values(caught.value.rows) == [2**31]
+    assert await there(reader) == [1]
+
+
+async def test_many_wrong_rows(open_writer, reader, reports):
+    async with open_writer(on_error=reports) as writer:
+        await writer.write_many(
+            [Row("a", 1, T + number, 2**31 if number % 3 else number) for number in range(300)]
+        )
+    assert len(reports.values) == 200
+    assert await there(reader) == list(range(0, 300, 3))
+
+
+def test_on_error_that_is_no_function(open_writer):
+    with pytest.raises(InterfaceError, match="on_error: expected a function, got 5"):
+        open_writer(on_error=5)

@@ -72,6 +72,10 @@ def plain_array(source: object) -> Any:
         array = make(source)
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
+    return _without_views(pa, array)
+
+
+def _without_views(pa: Any, array: Any) -> Any:
     if pa.types.is_string_view(array.type):
         return array.cast(pa.large_string())
     if pa.types.is_binary_view(array.type):
@@ -117,7 +121,7 @@ def arrow_column(field: Described, source: object) -> Column:
     pa = _pyarrow()
     array = plain_array(source)
     if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+        array = _without_views(pa, array.dictionary_decode())
     kind = array.type
     if _is_text(pa, kind) or _is_binary(pa, kind):
         return _strings(pa, field, array)
@@ -165,7 +169,7 @@ def _buffer(array: Any, dtype: np.dtype[Any]) -> Any:
     raw = array.buffers()[1]
     if raw is None:
         return np.zeros(len(array), dtype)
-    return np.frombuffer(raw, dtype)[array.offset : array.offset + len(array)]
+    return np.frombuffer(raw, dtype, count=array.offset + len(array))[array.offset :]
 
 
 def _strings(pa: Any, field: Described, array: Any) -> Column:

@@ -24,6 +24,7 @@ from .columns import Column, check_lengths, decimal_texts, make_column
 from .encode import encode_column
 from .frames import Action
 from .sections import section
+from .times import iso_utc
 
 MAX_TABLE_ROWS = 32767
 """Rows of one table in one bind; TDengine's C client takes no more."""
@@ -97,7 +98,7 @@ def bind_column(field: StatementField, values: Any, *, raw_decimals: bool = Fals
 def _listed(values: Any) -> list[Any]:
     if is_arrow(values):
         return list(plain_array(values).to_pylist())
-    return list(values if isinstance(values, Sequence) else np.asarray(values).tolist())
+    return list(values if isinstance(values, Sequence) else np.asanyarray(values).tolist())
 
 
 def check_names(names: Sequence[object]) -> None:
@@ -157,15 +158,14 @@ def query_parameters(values: Sequence[object]) -> Binding:
     fields = []
     columns = []
     for index, given in enumerate(values):
-        value = given.item() if isinstance(given, np.generic) else given
-        if isinstance(given, np.datetime64):
-            if np.isnat(given):
-                raise DataError(f"parameter {index + 1}: NaT is not a time; expected None for NULL")
-            value = f"{given.astype('datetime64[ns]')}Z"
-        field = _parameter_field(f"parameter {index + 1}", value)
-        if isinstance(value, datetime):
-            value = value.isoformat()
-        elif isinstance(value, Decimal):
+        name = f"parameter {index + 1}"
+        value = given
+        if isinstance(given, (datetime, np.datetime64)):
+            value = iso_utc(given, name)
+        elif isinstance(given, np.generic):
+            value = given.item()
+        field = _parameter_field(name, value)
+        if isinstance(value, Decimal):
             value = str(value)
         fields.append(field)
         try:
@@ -184,8 +184,6 @@ def _parameter_field(name: str, value: object) -> StatementField:
             f"{name}: {value!r} cannot be bound; expected None, bool, int, float, str, bytes, "
             "an aware datetime or Decimal"
         )
-    if isinstance(value, datetime) and value.utcoffset() is None:
-        raise DataError(f"{name}: {value!r} has no time zone: expected an aware datetime")
     if type is TypeCode.BIGINT and isinstance(value, int) and value >= 2**63:
         type = TypeCode.UBIGINT
     return StatementField(name, FieldKind.COLUMN, type, 0)
@@ -196,7 +194,7 @@ _PARAMETER_TYPES: tuple[tuple[tuple[type, ...], TypeCode], ...] = (
     ((bool,), TypeCode.BOOL),
     ((int, type(None)), TypeCode.BIGINT),
     ((float,), TypeCode.DOUBLE),
-    ((str, datetime, Decimal), TypeCode.VARCHAR),
+    ((str, Decimal), TypeCode.VARCHAR),
     ((bytes, bytearray, memoryview), TypeCode.VARBINARY),
 )
 

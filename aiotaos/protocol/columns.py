@@ -145,7 +145,7 @@ def make_column(field: Described, values: Values) -> Column:
         column = _from_array(field, values)
         if column is not None:
             return column
-        values = values.tolist() if values.dtype.kind != "M" else list(values)
+        values = list(values) if values.dtype.kind in "mM" else values.tolist()
     return _from_list(field, values)
 
 
@@ -252,7 +252,7 @@ def _culprit(
 
 def _require(kinds: Iterable[type], allowed: tuple[type, ...], expected: str) -> None:
     for kind in kinds:
-        if not issubclass(kind, allowed):
+        if not issubclass(kind, allowed) or issubclass(kind, np.timedelta64):
             raise Refused(f"is not a value of {expected}")
 
 
@@ -295,7 +295,13 @@ def _integer_array(values: Sequence[Any], dtype: np.dtype[Any]) -> npt.NDArray[A
 def _floats(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
     _require(kinds, _NUMBERS, field.type_name)
     wide = np.frombuffer(array.array("d", values), np.float64)
+    if decimal.Decimal in kinds and any(map(_overflows, values, np.isinf(wide).tolist())):
+        raise OverflowError
     return Fixed(_narrowed(wide, DTYPES[field.type]), None)
+
+
+def _overflows(value: object, is_infinite: bool) -> bool:
+    return is_infinite and isinstance(value, decimal.Decimal) and value.is_finite()
 
 
 def _narrowed(wide: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -469,7 +475,11 @@ def _fast_ticks(field: Described, values: Sequence[Any]) -> Column:
 
 
 def _fast_floats(field: Described, values: Sequence[Any]) -> Column:
+    if values and type(values[0]) is not float:
+        raise TypeError
     wide = np.frombuffer(array.array("d", values), np.float64)
+    if not np.isfinite(wide).all():
+        raise ValueError  # what else may have become infinite, or no number
     return Fixed(_narrowed(wide, DTYPES[field.type]), None)
 
 

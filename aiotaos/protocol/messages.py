@@ -115,7 +115,7 @@ class NumFieldsReply(Envelope):
 class StatementReply(Envelope):
     """Reply to the steps of a prepared statement that tell nothing but its id."""
 
-    stmt_id: int = 0
+    stmt_id: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
 
 class ParameterInfo(msgspec.Struct):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 
 import numpy as np
 
 from ..errors import DataError, StatementError
+from .times import iso_utc
 
 _WORDS = re.compile(
     r"""
@@ -44,10 +45,15 @@ def placeholders(sql: str) -> list[int]:
     return [match.start() for match in _WORDS.finditer(sql) if match["placeholder"]]
 
 
+def without_leading_comments(sql: str) -> str:
+    """A statement from its first word on; the server's prepare does not skip comments."""
+    begin = _LEADING.match(sql)
+    return sql[begin.end() :] if begin else sql
+
+
 def first_word(sql: str) -> str:
     """The first word of a statement, in lower case."""
-    begin = _LEADING.match(sql)
-    word = _WORD.match(sql, begin.end() if begin else 0)
+    word = _WORD.match(without_leading_comments(sql))
     return word[0].lower() if word else ""
 
 
@@ -121,10 +127,8 @@ def literal(value: object, what: str = "value") -> str:
         StatementError: The value is of another type.
         DataError: It is not finite, has no time zone, or has a character SQL cannot hold.
     """
-    if isinstance(value, np.datetime64):
-        if np.isnat(value):
-            raise DataError(f"{what}: NaT is not a time; expected None for NULL")
-        return f"'{value.astype('datetime64[ns]')}Z'"
+    if isinstance(value, (datetime, np.datetime64)):
+        return f"'{iso_utc(value, what)}'"
     if isinstance(value, np.generic):
         value = value.item()
     if value is None:
@@ -132,19 +136,15 @@ def literal(value: object, what: str = "value") -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value)
+        return int.__repr__(value)  # whatever a subclass makes of itself
     if isinstance(value, float):
         if not math.isfinite(value):
             raise DataError(f"{what}: {value!r} cannot be written in SQL")
-        return repr(value)
+        return float.__repr__(value)
     if isinstance(value, Decimal):
         if not value.is_finite():
             raise DataError(f"{what}: {value!r} cannot be written in SQL")
-        return f"{value:f}"
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise DataError(f"{what}: {value!r} has no time zone: expected an aware datetime")
-        return f"'{value.astimezone(UTC).isoformat().replace('+00:00', 'Z')}'"
+        return Decimal.__format__(value, "f")
     if isinstance(value, str):
         return _string(value, what)
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -158,7 +158,7 @@ def literal(value: object, what: str = "value") -> str:
 def _string(value: str, what: str) -> str:
     if "\0" in value:
         raise DataError(f"{what}: {value[:60]!r} has a NUL character, which SQL cannot hold")
-    return f"'{value.translate(_ESCAPES)}'"
+    return f"'{str.translate(value, _ESCAPES)}'"
 
 
 def identifier(name: str) -> str:

@@ -73,19 +73,50 @@ def ticks_of(value: object, precision: Precision) -> int:
         raise DataError(f"timestamp: {value!r} {error}") from None
 
 
+def iso_utc(value: datetime | np.datetime64, what: str) -> str:
+    """An instant as TDengine reads it in SQL, in any precision: ``2024-03-01T00:00:00.5Z``.
+
+    Args:
+        value: An aware ``datetime`` or a ``datetime64``, which counts as UTC.
+        what: What it is, for errors.
+
+    Raises:
+        DataError: It has no time zone, is no time, or lies beyond what can be written.
+    """
+    try:
+        if isinstance(value, np.datetime64):
+            return f"{_in_known_unit(np.array([value]))[0]}Z"
+        if value.utcoffset() is None:
+            raise DataError(f"{what}: {value!r} has no time zone: expected an aware datetime")
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+    except (Refused, ArithmeticError, TypeError, ValueError):
+        raise DataError(f"{what}: {value!r} is not a time that SQL can hold") from None
+
+
 _COARSE = frozenset({"Y", "M", "W", "D", "h", "m", "s"})
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def ticks_of_datetime64(values: npt.NDArray[Any], precision: Precision) -> npt.NDArray[np.int64]:
+    """Ticks of a column of ``datetime64``; finer units are cut off.
+
+    Raises:
+        Refused: One is NaT.
+        OverflowError: One is beyond 64 bits.
+    """
+    values = _in_known_unit(values)
+    unit = np.datetime_data(values.dtype)[0]
+    return _rescaled(values.view(np.int64), _UNITS[unit], precision)
+
+
+def _in_known_unit(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same in s, ms, us or ns, in this machine's byte order."""
     if np.isnat(values).any():
         raise Refused("is not a value of TIMESTAMP: expected None for NULL")
     unit, count = np.datetime_data(values.dtype)
-    if unit not in _UNITS or count != 1:
-        finer = "s" if unit in _COARSE else "ns"
-        made = values.astype(f"datetime64[{finer}]")
-        if unit in _COARSE | set(_UNITS) and (made.astype(values.dtype) != values).any():
-            raise OverflowError  # which numpy does not tell
-        values, unit = made, finer
-    ticks = values.astype(f"datetime64[{unit}]").view(np.int64)
-    return _rescaled(ticks, _UNITS[unit], precision)
+    if unit in _UNITS and count == 1:
+        return values.astype(f"datetime64[{unit}]")
+    made = values.astype("datetime64[s]" if unit in _COARSE else "datetime64[ns]")
+    if unit in _COARSE | set(_UNITS) and (made.astype(values.dtype) != values).any():
+        raise OverflowError  # which numpy does not tell
+    return made

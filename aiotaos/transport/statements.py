@@ -7,10 +7,19 @@ it cannot be known in which state it is; whoever holds it prepares another.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 from ..errors import UNKNOWN_CODE, Error, ProtocolError, StatementError
 from ..protocol import frames, messages
 from ..protocol.bind import Binding, bind_request, set_tags_request, stmt2_bind_request
-from ..protocol.sql import binds_table_name, creates_table, first_word, placeholders
+from ..protocol.sql import (
+    binds_table_name,
+    creates_table,
+    first_word,
+    placeholders,
+    without_leading_comments,
+)
 from ..types import FieldKind, StatementField, TypeCode
 from .base import Deadline, ServerStatement, next_req_id
 from .calls import Call, Calls, Reply
@@ -35,6 +44,7 @@ class Statements:
 
     async def prepare(self, sql: str, deadline: Deadline) -> ServerStatement:
         """Prepare a statement; see :meth:`aiotaos.transport.base.Transport.prepare`."""
+        sql = without_leading_comments(sql)
         if self._has_stmt2:
             try:
                 return await self._prepare2(sql, deadline)
@@ -74,7 +84,12 @@ class Statements:
         action = "stmt2_result" if statement.version == 2 else "use_result"
         arguments = messages.StatementArgs(req_id, statement.id)
         return await self._step(
-            statement, action, arguments, messages.StatementResultReply, deadline
+            statement,
+            action,
+            arguments,
+            messages.StatementResultReply,
+            deadline,
+            late=self._free_late,
         )
 
     def close(self, statement: ServerStatement) -> None:
@@ -94,7 +109,7 @@ class Statements:
         statement.is_insert = bool(reply.is_insert)
         try:
             statement.fields = tuple(map(_field, reply.fields or ()))
-        except ValueError:
+        except (KeyError, ValueError):
             self.close(statement)
             raise ProtocolError("unknown type of a parameter", sql=sql) from None
         statement.parameter_count = reply.fields_count
@@ -187,9 +202,10 @@ class Statements:
         deadline: Deadline,
         *,
         executes: bool = False,
+        late: Callable[[Reply], None] | None = None,
     ) -> messages.EnvelopeT:
         frame = messages.request(action, arguments)
-        return await self._run(statement, arguments.req_id, frame, reply, deadline, executes)
+        return await self._run(statement, arguments.req_id, frame, reply, deadline, executes, late)
 
     async def _send(
         self, statement: ServerStatement, req_id: int, frame: bytes, deadline: Deadline
@@ -204,16 +220,18 @@ class Statements:
         reply: type[messages.EnvelopeT],
         deadline: Deadline,
         executes: bool,
+        late: Callable[[Reply], None] | None = None,
     ) -> messages.EnvelopeT:
         if statement.closed:
             raise StatementError("the statement is closed", sql=statement.sql)
         version, id = statement.version, statement.id
-        call = Call(
-            req_id,
-            sql=statement.sql,
-            late=lambda _: self._send_close(version, id),
-            is_statement=executes,
-        )
+
+        def end(answer: Reply) -> None:
+            if late is not None:
+                late(answer)
+            self._send_close(version, id)
+
+        call = Call(req_id, sql=statement.sql, late=end, is_statement=executes)
         try:
             return await self._calls.run(call, frame, reply, deadline)
         except BaseException:
@@ -221,6 +239,16 @@ class Statements:
                 statement.closed = True  # the late answer closes it on the server
             self.close(statement)
             raise
+
+    def _free_late(self, reply: Reply) -> None:
+        """Free the result that nobody waits for any more."""
+        if isinstance(reply, frames.FetchReply):
+            return
+        with suppress(ProtocolError):
+            message = messages.parse(reply, messages.StatementResultReply)
+            if not message.code:
+                arguments = messages.ResultArgs(next_req_id(), message.id or message.result_id)
+                self._calls.send("free_result", arguments)
 
     def _late(self, reply: Reply) -> messages.StatementReply | None:
         if isinstance(reply, frames.FetchReply):
