@@ -38,7 +38,8 @@ async def main() -> None:
         took = time.perf_counter() - began
         print(f"{written} rows in {took:.1f} s")
         for row in await conn.fetch(
-            "select location, count(*), count(voltage) from bulk group by location order by location"
+            "select location, count(*), count(voltage) from bulk "
+            "group by location order by location"
         ):
             print(*row)
 

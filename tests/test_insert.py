@@ -6,6 +6,7 @@ import asyncio
 from collections import namedtuple
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -596,3 +597,24 @@ async def test_what_was_sent_behind_a_refused_batch_is_not_written(conn):
         assert caught.value.code == 0x060B
     assert await conn.insert("m", [("c", "x", 1, T, 2.5)], **OPTIONS) == 1
     assert await meters(conn) == [("c", "x", 1, T, 2.5)]
+
+
+async def test_masks_of_decimals_and_of_names(conn):
+    await conn.execute("create table decimals (ts timestamp, d decimal(10, 2))")
+    masked = np.ma.masked_array([1, 2], [True, False])
+    assert await conn.insert("decimals", {"ts": [T, T + 1], "d": masked}) == 2
+    assert await conn.fetch("select d from decimals") == [(None,), (Decimal("2.00"),)]
+    names = np.ma.masked_array(["a", "hidden"], [False, True])
+    with pytest.raises(DataError, match="row 1: table name: expected a string, got None"):
+        await conn.insert(
+            "m",
+            {"name": names, "loc": ["x"] * 2, "site": [1] * 2, "ts": [T] * 2, "v": [1.0] * 2},
+            **OPTIONS,
+        )
+    assert await meters(conn) == []
+
+
+@pytest.mark.parametrize("name", ['"d"', "'d'", "d`d", "d d", "d;d", "d?"])
+async def test_names_are_taken_literally(conn, name):
+    await conn.insert("m", [(name, "x", 1, T, 0.5)], **OPTIONS)
+    assert await meters(conn) == [(name, "x", 1, T, 0.5)]

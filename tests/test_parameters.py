@@ -194,7 +194,10 @@ async def test_bad_parameters_of_queries(db, parameters, error, message):
         (float("nan"), "parameter 1: nan cannot be written in SQL"),
         (Decimal("Infinity"), "parameter 1: Decimal('Infinity') cannot be written in SQL"),
         ("a\0", r"parameter 1: 'a\x00' has a NUL character, which SQL cannot hold"),
-        (np.datetime64("NaT", "s"), "parameter 1: np.datetime64('NaT','s') is not a time that SQL can hold"),
+        (
+            np.datetime64("NaT", "s"),
+            "parameter 1: np.datetime64('NaT','s') is not a time that SQL can hold",
+        ),
         (datetime(2024, 1, 1), "parameter 1: datetime.datetime(2024, 1, 1, 0, 0) has no time zone"),
         (
             {},
@@ -340,3 +343,53 @@ async def test_rows_of_another_length(db, parameters):
         await db.executemany(INSERT, [(T0, 1, "a"), parameters])
     assert str(caught.value) == f"row 1 has {len(parameters)} values, the statement takes 3"
     assert await values(db) == []
+
+
+async def test_times_that_nanoseconds_cannot_hold(db):
+    """They must not wrap around: a DELETE would take what it should leave."""
+    await db.execute("insert into t values(?, ?, ?)", T0, 1, "a")
+    late = np.datetime64("2300-01-01")
+    assert await db.fetch("select v from t where ts > ?", late) == []
+    await db.execute("delete from t where ts > ?", late)
+    assert await db.fetchval("select count(*) from t") == 1
+    assert await db.fetchval("select count(*) from t where ts < ?", late) == 1
+
+
+@pytest.mark.parametrize("use", ["/* x */ use other", "-- c\nuse other", "  USE other"])
+async def test_use_behind_a_comment(db, use):
+    await db.execute("create database other")
+    for name in ("other", db.database):
+        await db.execute(f"create stable {name}.u (ts timestamp, v int) tags (g int)")
+    sql = "insert into ? using u tags(?) values(?, ?)"
+    home = db.database
+    await db.execute(sql, "a", 1, T0, 1)
+    await db.execute(use)
+    assert db.database == "other"
+    await db.execute(sql, "b", 1, T0, 2)
+    assert await db.fetch("select tbname, v from other.u") == [("b", 2)]
+    assert await db.fetch(f"select tbname, v from {home}.u") == [("a", 1)]
+
+
+async def test_use_that_is_cancelled(db):
+    """Whatever came of it, a kept statement does not write where it should not."""
+    await db.execute("create database other")
+    for name in ("other", db.database):
+        await db.execute(f"create stable {name}.u (ts timestamp, v int) tags (g int)")
+    sql = "insert into ? using u tags(?) values(?, ?)"
+    await db.execute(sql, "a", 1, T0, 1)
+    use = asyncio.create_task(db.execute("use other"))
+    await asyncio.sleep(0)
+    use.cancel()
+    await asyncio.wait([use])
+    await db.execute(sql, "b", 1, T0, 2)
+    (home,) = await db.fetchrow("select database()")
+    assert db.database == home
+    assert ("b", 2) in await db.fetch(f"select tbname, v from {home}.u")
+
+
+@pytest.mark.parametrize(
+    "sql", ["-- a comment\ninsert into t values(?, ?, ?)", "/* ? */ insert into t values(?,?,?)"]
+)
+async def test_comments_before_a_prepared_statement(db, sql):
+    assert await db.execute(sql, T0, 1, "a") == 1
+    assert await db.fetch("/* ? */ select v from t where v = ?", 1) == [(1,)]

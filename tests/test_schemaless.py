@@ -292,3 +292,26 @@ async def test_no_lines(db):
 async def test_a_dict_is_no_lines(db):
     with pytest.raises(InterfaceError, match="lines: expected text or several, got dict"):
         await db.schemaless_insert({"m v=1": 1})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("m", {"f": 1}, {"g": "a\\,evil\\=1"}),
+        ("m\\,role=admin", {"f": 1}),
+        ("m\\", {"f": 1}),
+        ("m", {"f": 1}, {"g": "a\\\\b"}),
+        ("\\\\m", {"f": 1}),
+        ("m\0", {"f": 1}),
+        ("#m", {"f": 1}),
+        ("m", {"f": "a\0b"}),
+    ],
+    ids=repr,
+)
+def test_what_line_protocol_cannot_hold(arguments):
+    with pytest.raises(DataError):
+        line(*arguments)
+
+
+def test_integers_of_the_platform():
+    assert line("m", {"f": np.longlong(5)}) == "m f=5i64"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -234,18 +235,21 @@ def _cell(parser: Parser) -> str | None:
     return parser.sql[start:end]
 
 
+_NAME_PARTS = re.compile(r"(?:^|(?<=\.))(?:`(?:[^`]|``)+`|[^.]*)")
+
+
 def split_name(name: str) -> tuple[str | None, str]:
     """Database and name of a bound table name: ``tb``, ``db.tb``, both perhaps in back-ticks.
 
     Raises:
         Fault: The name is empty.
     """
-    if name.startswith("`") or "`.`" in name:
-        parts = name.strip("`").split("`.`", 1)
-    else:
-        parts = name.split(".", 1)
-    database = parts[0].strip("`") if len(parts) > 1 else None
-    table = parts[-1].strip("`")
+    parts = [
+        quoted[1:-1].replace("``", "`") if quoted[:1] == "`" else quoted
+        for quoted in _NAME_PARTS.findall(name)
+    ]
+    database = parts[0] if len(parts) > 1 else None
+    table = ".".join(parts[1:] or parts)
     if not table or database == "":
         raise Fault(0x022B, "Table name is empty")
     return database, table

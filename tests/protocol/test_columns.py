@@ -423,3 +423,20 @@ def test_decimals(values):
 def test_times_beyond_64_bits(times):
     with pytest.raises(DataError, match=r"column 'c', row 0: .* is not a value of TIMESTAMP"):
         make_column(field(T.TIMESTAMP), times)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (T.DOUBLE, [Decimal("1e400")]),
+        (T.DOUBLE, [np.datetime64(5, "ns")]),
+        (T.DOUBLE, [np.timedelta64(5, "ns")]),
+        (T.BIGINT, np.array([5], "m8[ns]")),
+        (T.BIGINT, np.array([5], "m8[ms]")),
+        (T.BIGINT, [np.timedelta64(5, "ns")]),
+    ],
+    ids=repr,
+)
+def test_what_turns_into_a_number_by_itself(kind, values):
+    with pytest.raises(DataError, match="is not a value of"):
+        make_column(field(kind), values)
