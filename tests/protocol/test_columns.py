@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from array import array
 from datetime import UTC, datetime, timedelta, timezone
@@ -440,3 +441,9 @@ def test_times_beyond_64_bits(times):
 def test_what_turns_into_a_number_by_itself(kind, values):
     with pytest.raises(DataError, match="is not a value of"):
         make_column(field(kind), values)
+
+
+@pytest.mark.parametrize("kind", [T.FLOAT, T.DOUBLE])
+def test_infinity_and_nan_in_lists(kind):
+    column = make_column(field(kind), [1.5, math.inf, -math.inf, math.nan])
+    assert [str(value) for value in column.values.tolist()] == ["1.5", "inf", "-inf", "nan"]

@@ -226,3 +226,11 @@ def test_identifier():
         with pytest.raises(StatementError) as caught:
             identifier(name)
         assert str(caught.value) == f"name: expected a string without back-ticks, got {name!r}"
+
+
+def test_a_row_that_is_not_unpacked():
+    with pytest.raises(StatementError) as caught:
+        render("delete from t where a = ? and b = ?", [(1, 2)])
+    assert str(caught.value) == (
+        "the statement has 2 placeholders and got 1 parameters; a row is given as *row"
+    )
