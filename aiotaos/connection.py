@@ -9,6 +9,8 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
+from anyio import to_thread
+
 from .binding import Shape
 from .cursor import Cursor
 from .errors import (
@@ -622,15 +624,21 @@ class Connection(Generic[R]):
         req_id: int,
         deadline: Deadline,
         turn: Callable[[], Awaitable[None]] | None = None,
+        *,
+        in_thread: bool = False,
     ) -> int:
         """Run a prepared INSERT for the rows that ``make`` gives; the number of rows written.
 
-        The rows are encoded and sent, then ``turn`` is awaited, then they are executed.
+        The rows are encoded and sent, then ``turn`` is awaited, then they are executed. What takes
+        long to encode is done in a worker thread, so that the loop can go on meanwhile.
         """
 
         async def write(handle: Handle) -> int:
             await handle.prepared(deadline)
-            bindings = make(handle.shape)
+            if in_thread:
+                bindings = await to_thread.run_sync(make, handle.shape)
+            else:
+                bindings = make(handle.shape)
             try:
                 if not await handle.bind(bindings, deadline):
                     return 0

@@ -1,15 +1,16 @@
-"""Bulk insert: batches of columns; one is executed while the next is encoded and sent."""
+"""Bulk insert: batches of columns, three at a time: executed, on its way, being encoded."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from .binding import Shape
-from .errors import DataError, Error, InterfaceError, StatementError
+from .errors import DataError, InterfaceError, StatementError
 from .protocol.bind import Binding
 from .protocol.sql import identifier, table_identifier
 from .sources import Batch, Data, batches, dataclass_names
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 BATCH_ROWS = 200_000
+_AT_ONCE = 3  # batches: one is executed, one is on its way, one is being encoded
+_MANY_ROWS = 5000  # which take a millisecond or more to encode
 _PLAIN = re.compile(r"\w*")
 
 
@@ -162,30 +165,46 @@ async def insert(
 ) -> int:
     """Write data batch by batch; see :meth:`aiotaos.Connection.insert`."""
     written = 0
-    sending: asyncio.Task[int] | None = None
-    following: asyncio.Task[int] | None = None
+    tasks: deque[asyncio.Task[int]] = deque()
     try:
         async with aclosing(_shifted(batches(data, size))) as source:
             async for start, batch in source:
-                following = asyncio.create_task(
-                    _send(connection, target, batch, start, timeout, sending)
-                )
-                if sending is not None:
-                    written += await sending
-                sending, following = following, None
-        if sending is not None:
-            written += await sending
+                earlier = tasks[-1] if tasks else None
+                sending = _send(connection, target, batch, start, timeout, earlier)
+                tasks.append(asyncio.create_task(sending))
+                if len(tasks) == _AT_ONCE:
+                    written += await tasks[0]
+                    tasks.popleft()
+        while tasks:
+            written += await tasks[0]
+            tasks.popleft()
     except BaseException as error:
-        if isinstance(error, Exception) and following is None and sending is not None:
-            with suppress(Error):  # unless it is what failed, and not the source
-                written += await sending
-        for task in filter(None, (sending, following)):
-            task.cancel()
-            await asyncio.wait([task])
+        written += await _end(tasks, error)
         if written:
             error.add_note(f"{written} rows of earlier batches were written")
         raise
     return written
+
+
+async def _end(tasks: Collection[asyncio.Task[int]], error: BaseException) -> int:
+    """End the tasks after an error; gives the rows that they wrote.
+
+    If it is the source that failed, what it gave before is written.
+    """
+    if not tasks:
+        return 0
+    try:
+        if isinstance(error, Exception) and not any(map(_has_failed, tasks)):
+            await asyncio.wait(tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    return sum(task.result() for task in tasks if not _has_failed(task))
+
+
+def _has_failed(task: asyncio.Task[int]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 async def _shifted(source: AsyncGenerator[Batch]) -> AsyncGenerator[tuple[int, Batch]]:
@@ -226,4 +245,6 @@ async def _send(
 
     sql, columns = target.statement(batch)
     deadline = connection._deadline(timeout)
-    return await connection._write(sql, make, next_req_id(), deadline, turn)
+    return await connection._write(
+        sql, make, next_req_id(), deadline, turn, in_thread=batch.rows >= _MANY_ROWS
+    )

@@ -286,14 +286,14 @@ async def test_inserts_at_once(conn):
 
 @pytest.mark.parametrize("as_batches", [False, True])
 async def test_how_far_it_reads_ahead(conn, as_batches):
-    """While a batch is read, only the one before it may be on its way."""
+    """While a batch is read, only the two before it may be on their way."""
     size, number = 10, 8
 
     async def source():
         for batch in range(number):
             rows = [(T + row, row, "s") for row in range(batch * size, (batch + 1) * size)]
             there = await conn.fetchval("select count(*) from t")
-            assert max(0, batch - 1) * size <= there <= batch * size
+            assert max(0, batch - 2) * size <= there <= batch * size
             if as_batches:
                 yield pa.table(dict(zip(("ts", "v", "s"), zip(*rows, strict=True), strict=True)))
             else:
@@ -329,7 +329,7 @@ async def test_the_server_refuses_a_later_batch(conn):
         await conn.insert("t", source())
     assert caught.value.code == 0x2602
     assert caught.value.__notes__ == ["2 rows of earlier batches were written"]
-    assert read == [0, 1, 2, 3]
+    assert read == [0, 1, 2, 3, 4]
     assert await conn.fetch("select v from t") == [(0,), (1,)]
 
 
@@ -391,7 +391,7 @@ async def test_cancelled_while_the_source_waits(conn):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert inserting() == []
-    assert await conn.fetchval("select count(*) from t") >= 10
+    assert await conn.fetchval("select count(*) from t") in (0, 10, 20)
 
 
 # What it refuses.
