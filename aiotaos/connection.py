@@ -9,8 +9,6 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
-from anyio import to_thread
-
 from .binding import Shape
 from .cursor import Cursor
 from .errors import (
@@ -636,6 +634,8 @@ class Connection(Generic[R]):
         async def write(handle: Handle) -> int:
             await handle.prepared(deadline)
             if in_thread:
+                from anyio import to_thread
+
                 bindings = await to_thread.run_sync(make, handle.shape)
             else:
                 bindings = make(handle.shape)
