@@ -28,55 +28,39 @@ DATABASE = "aiotaos_weather"
 MEASURES = [
     "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib",
 ]  # fmt: skip
-ROWS_PER_INSERT = 1000
+ROWS_PER_BATCH = 5000
 BARS = " ▁▂▃▄▅▆▇█"
 
 Monthly = dict[str, list[tuple[datetime, float]]]
+Observation = dict[str, str | float | datetime | None]
 
 
-def inserts() -> Iterator[str]:
-    """The CSV as INSERT statements."""
-    rows: dict[str, list[str]] = defaultdict(list)
-
-    def statement(airport: str) -> str:
-        return (
-            f"insert into {DATABASE}.weather_{airport.lower()} "
-            f"using {DATABASE}.weather tags ('{airport}') values {' '.join(rows.pop(airport))}"
-        )
-
+def observations() -> Iterator[Observation]:
+    """The CSV, line by line."""
+    total = DATA.read_bytes().count(b"\n") - 1
     with DATA.open(newline="") as file:
-        for line in csv.DictReader(file):
-            numbers = ", ".join("null" if line[name] == "NA" else line[name] for name in MEASURES)
-            rows[line["origin"]].append(f"('{line['time_hour']}', {numbers})")
-            if len(rows[line["origin"]]) == ROWS_PER_INSERT:
-                yield statement(line["origin"])
-    for airport in list(rows):
-        yield statement(airport)
+        for count, line in enumerate(csv.DictReader(file), 1):
+            row: Observation = {
+                name: None if line[name] == "NA" else float(line[name]) for name in MEASURES
+            }
+            row["station"] = f"weather_{line['origin'].lower()}"
+            row["origin"] = line["origin"]
+            row["ts"] = datetime.fromisoformat(line["time_hour"])
+            if count % ROWS_PER_BATCH == 0 or count == total:
+                progress("loading", count, total)
+            yield row
 
 
 async def load(conn: aiotaos.Connection) -> int:
-    """Create the tables and write the data, several statements at a time."""
+    """Create the tables and write the data: a sub-table for each airport, batch by batch."""
     await conn.execute(f"drop database if exists {DATABASE}")
     await conn.execute(f"create database {DATABASE} precision 'ms' keep 36500")
+    await conn.select_db(DATABASE)
     columns = ", ".join(f"{name} double" for name in MEASURES)
-    await conn.execute(
-        f"create stable {DATABASE}.weather (ts timestamp, {columns}) tags (origin varchar(3))"
+    await conn.execute(f"create stable weather (ts timestamp, {columns}) tags (origin varchar(3))")
+    return await conn.insert(
+        "weather", observations(), tbname="station", tags=["origin"], batch_rows=ROWS_PER_BATCH
     )
-    total = DATA.read_bytes().count(b"\n") - 1
-    done = 0
-    room = asyncio.Semaphore(4)
-
-    async def write(statement: str) -> None:
-        nonlocal done
-        async with room:
-            affected = await conn.execute(statement)
-        done += affected
-        progress("loading", done, total)
-
-    async with asyncio.TaskGroup() as tasks:
-        for statement in inserts():
-            tasks.create_task(write(statement))
-    return done
 
 
 async def stream(conn: aiotaos.Connection) -> int:

@@ -137,7 +137,7 @@ KINDS = {
     "x": Kind(
         "blob",
         [b"", b"\0\xff", b"text"],
-        st.binary(max_size=5),
+        st.binary(max_size=5000),
         "O",
         pa.binary(),
         tag=False,

@@ -5,11 +5,14 @@ It blocks, and keeps the GIL while it waits: the server runs as a process of its
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
+
+import aiotaos
 
 taosws = pytest.importorskip("taosws")
 TICKS = [1709251200000, 1709251200001]
@@ -59,6 +62,11 @@ def columns():
     ]
 
 
+async def read(dsn, sql):
+    async with aiotaos.connect(f"{dsn}/peers") as conn:
+        return await conn.fetch(sql)
+
+
 STORED = [
     ("a", True, -1, 0.1, "it's", "涛思🚀", "北京", 7),
     ("a", None, None, None, None, None, "北京", 7),
@@ -68,7 +76,7 @@ STORED = [
 ALL = "select tbname, b, i, d, s, n, loc, grp from m order by tbname, ts"
 
 
-def test_stmt2(conn):
+def test_stmt2(conn, dsn):
     stmt = conn.stmt2_statement()
     stmt.prepare("insert into ? using m tags (?, ?) values (?, ?, ?, ?, ?, ?)")
     tags = [taosws.nchar_to_tag("北京"), taosws.int_to_tag(7)]
@@ -80,7 +88,7 @@ def test_stmt2(conn):
         ]
     )
     assert stmt.execute() == 4
-    assert rows(conn, ALL) == STORED
+    assert rows(conn, ALL) == asyncio.run(read(dsn, ALL)) == STORED
     stmt.bind([taosws.stmt2_bind_param_view("a", nothing, columns())])
     assert stmt.execute() == 2
     assert rows(conn, ALL) == STORED
@@ -98,7 +106,7 @@ def test_a_query_with_stmt2(conn):
     stmt.close()
 
 
-def test_stmt_v1(conn):
+def test_stmt_v1(conn, dsn):
     stmt = conn.statement()
     stmt.prepare("insert into ? using m tags (?, ?) values (?, ?, ?, ?, ?, ?)")
     for name, loc, grp in (("a", "北京", 7), ("b", None, None)):
@@ -108,10 +116,10 @@ def test_stmt_v1(conn):
         stmt.add_batch()
     assert stmt.execute() == 4
     stmt.close()
-    assert rows(conn, ALL) == STORED
+    assert rows(conn, ALL) == asyncio.run(read(dsn, ALL)) == STORED
 
 
-def test_schemaless(conn):
+def test_schemaless(conn, dsn):
     def insert(lines, protocol, precision):
         conn.schemaless_insert(lines=lines, protocol=protocol, precision=precision, ttl=0, req_id=1)
 
@@ -124,8 +132,30 @@ def test_schemaless(conn):
     insert(['w,k=a v=1i64,s="x" 1709251200000', "w,k=b v=2i64 1709251200001"], line, milli)
     insert(["w.t 1709251200 1.5 k=a"], telnet, second)
     insert(['{"metric":"w.j","timestamp":1709251200,"value":true,"tags":{"k":"a"}}'], json, second)
-    assert rows(conn, "select v, s, k from w order by _ts") == [(1, "x", "a"), (2, None, "b")]
+    lines = "select v, s, k from w order by _ts"
+    assert rows(conn, lines) == asyncio.run(read(dsn, lines)) == [(1, "x", "a"), (2, None, "b")]
     assert rows(conn, "select _value, k from w_t") == [(1.5, "a")]
     assert rows(conn, "select _value, k from w_j") == [(True, "a")]
     with pytest.raises(taosws.Error, match="0x3002"):
         insert(["w"], line, milli)
+
+
+def test_the_official_client_reads_what_aiotaos_writes(conn, dsn):
+    values = [[True, None], [-1, None], [0.1, None], ["it's", None], ["涛思🚀", None]]
+
+    async def write():
+        async with aiotaos.connect(f"{dsn}/peers") as ours:
+            insert = "insert into ? using m tags (?, ?) values (?, ?, ?, ?, ?, ?)"
+            async with await ours.prepare(insert) as stmt:
+                await stmt.bind([TICKS, *values], tbname="a", tags=["北京", 7])
+                assert await stmt.execute() == 2
+            names = ("ts", "b", "i", "d", "s", "n")
+            data = dict(zip(names, [TICKS, *values], strict=True))
+            data |= {"name": ["b", "b"], "loc": [None, None], "grp": [None, None]}
+            assert await ours.insert("m", data, tbname="name", tags=["loc", "grp"]) == 2
+            line = aiotaos.line("w", {"v": 1, "s": "x"}, {"k": "a"}, TICKS[0])
+            assert await ours.schemaless_insert(line) == 1
+
+    asyncio.run(write())
+    assert rows(conn, ALL) == STORED
+    assert rows(conn, "select v, s, k from w") == [(1, "x", "a")]
