@@ -71,32 +71,35 @@ class Address:
 
 
 class OptionArguments(TypedDict, total=False):
-    """Keyword arguments of :func:`aiotaos.connect`; see :class:`Options` for their meaning."""
+    """Keyword arguments of :func:`aiotaos.connect`; see :class:`Options` for their meaning.
 
-    driver: str
-    host: str
-    port: int
-    user: str
-    password: str
-    database: str
-    timezone: str | ZoneInfo
-    timestamp: str | type
-    token: str
-    bearer_token: str
-    totp_code: str
-    compression: bool
-    connect_timeout: float
-    read_timeout: float
-    write_timeout: float
-    conn_retries: int
-    retry_backoff_ms: int
-    retry_backoff_max_ms: int
-    tls_mode: str
-    tls_ca: str
-    user_app: str
-    user_ip: str
-    conn_mode: int
-    data: str
+    None stands for not given.
+    """
+
+    driver: str | None
+    host: str | None
+    port: int | None
+    user: str | None
+    password: str | None
+    database: str | None
+    timezone: str | ZoneInfo | None
+    timestamp: TimestampAs | type | None
+    token: str | None
+    bearer_token: str | None
+    totp_code: str | None
+    compression: bool | None
+    connect_timeout: float | None
+    read_timeout: float | None
+    write_timeout: float | None
+    conn_retries: int | None
+    retry_backoff_ms: int | None
+    retry_backoff_max_ms: int | None
+    tls_mode: TlsMode | None
+    tls_ca: str | None
+    user_app: str | None
+    user_ip: str | None
+    conn_mode: int | None
+    data: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import signal
 
+from ..errors import InterfaceError
 from . import Server
 
 
@@ -27,8 +28,12 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--data", metavar="FILE", help="keep the data in this file")
     arguments = parser.parse_args()
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         asyncio.run(_serve(arguments.port, arguments.host, arguments.data))
+    except KeyboardInterrupt:
+        pass
+    except (OSError, InterfaceError) as error:  # the port is taken, the file is no database
+        parser.exit(1, f"{parser.prog}: {str(error).splitlines()[0]}\n")
 
 
 if __name__ == "__main__":

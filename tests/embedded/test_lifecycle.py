@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import signal
+import socket
 import sys
 
 import aiohttp
@@ -132,6 +133,27 @@ async def test_the_command(tmp_path):
         process.send_signal(signal.SIGTERM)
         _, errors = await process.communicate()
     assert (process.returncode, errors) == (0, b"")
+
+
+@pytest.mark.parametrize("wrong", ["port", "data"])
+async def test_the_command_that_cannot_start(tmp_path, wrong):
+    (tmp_path / "data.db").write_text("no database")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1] if wrong == "port" else 0
+        data = ["--data", str(tmp_path / "data.db")] if wrong == "data" else []
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", "-m", "aiotaos.embedded", "--port", str(port)),
+            *data,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+    assert (process.returncode, output) == (1, b"")
+    (line,) = errors.decode().splitlines()
+    assert line.startswith("python -m aiotaos.embedded: ")
+    assert ("address already in use" if wrong == "port" else "cannot be opened") in line
 
 
 def test_without_duckdb(monkeypatch):
