@@ -396,6 +396,7 @@ class Connection(Generic[R]):
             data: Rows (tuples, mappings, dataclasses), a dict of columns, a structured numpy array,
                 or anything with Arrow's PyCapsule interface (pyarrow, pandas, polars); or an
                 iterator or asynchronous iterator of these. What a mapping lacks is NULL.
+                It must not be changed before the call returns.
             tbname: Name of the column that holds the sub-tables' names.
             tags: Names of the columns that hold tags; the others are written as columns.
             columns: Names of the values of rows that are tuples. Without it such rows are the
