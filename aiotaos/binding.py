@@ -75,9 +75,8 @@ class Shape:
         if not given:
             return iter(())
         names = self._names([table.tbname for table in given])
-        tags = [
-            _in_order("tag", self.tags, table.tags) for table in given
-        ]  # before the columns, which cost more
+        # Names and tags before the columns, which cost more.
+        tags = [_in_order("tag", self.tags, table.tags) for table in given]
         try:
             tag_columns = self._tags([list(column) for column in zip(*tags, strict=True)])
         except DataError as error:
@@ -203,7 +202,7 @@ class Shape:
         if order is not None:
             columns = [column.take(order) for column in columns]
         tags = [
-            _tag(field, column, firsts)
+            self._tag(field, column, firsts)
             for field, column in zip(self.tags, by_kind[FieldKind.TAG], strict=True)
         ]
         return split(Binding(names, self.tags, tags, self.columns, columns, ends))
@@ -227,6 +226,21 @@ class Shape:
 
     def _bound(self, field: StatementField, values: Any) -> Column:
         return bind_column(field, values, raw_decimals=self._raw_decimals)
+
+    def _tag(self, field: StatementField, values: Any, firsts: Order) -> Column:
+        """The value of a tag for each table: that of the table's first row."""
+        if is_arrow(values):
+            chosen = arrow_taken(values, firsts)
+        elif isinstance(values, (list, tuple)):
+            chosen = [values[row] for row in firsts.tolist()]
+        else:
+            chosen = np.asanyarray(values)[firsts]
+        try:
+            return self._bound(field, chosen)
+        except DataError as error:
+            if error.row is not None:
+                error.shift(int(firsts[error.row]) - error.row)
+            raise
 
     def _made(self, values: Sequence[Any]) -> list[Column]:
         columns = [
@@ -273,22 +287,6 @@ def _is_name(name: object) -> bool:
     except StatementError:
         return False
     return True
-
-
-def _tag(field: StatementField, values: Any, firsts: Order) -> Column:
-    """The value of a tag for each table: that of the table's first row."""
-    if is_arrow(values):
-        chosen = arrow_taken(values, firsts)
-    elif isinstance(values, (list, tuple)):
-        chosen = [values[row] for row in firsts.tolist()]
-    else:
-        chosen = np.asanyarray(values)[firsts]
-    try:
-        return bind_column(field, chosen)
-    except DataError as error:
-        if error.row is not None:
-            error.shift(int(firsts[error.row]) - error.row)
-        raise
 
 
 def _of_table(table: TableRows, error: E) -> E:

@@ -69,11 +69,11 @@ def _from_sync(data: Data, size: int) -> Iterator[Batch]:
     if whole is not None:
         yield from whole
         return
-    if isinstance(data, (str, bytes, Mapping)) or not isinstance(data, Iterable):
-        if isinstance(data, Mapping):
-            raise InterfaceError(
-                "data: expected columns in the dict, found values; one row goes in a list"
-            )
+    if isinstance(data, Mapping):
+        raise InterfaceError(
+            "data: expected columns in the dict, found values; one row goes in a list"
+        )
+    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
         raise InterfaceError(
             "data: expected rows, a dict of columns, a structured numpy array, Arrow data, or an "
             f"iterator of these, got {type(data).__name__}"
@@ -90,32 +90,40 @@ def _from_sync(data: Data, size: int) -> Iterator[Batch]:
 
 
 def _from_items(items: Iterable[Any], size: int) -> Iterator[Batch]:
-    rows: list[Row] = []
+    gathered = _Gathered(size)
     for item in items:
-        part = None if type(item) is tuple else _part(item, size)
-        if part is None:
-            rows.append(item)
-        if rows and (part is not None or len(rows) >= size):
-            yield from row_batches(rows)
-            rows = []
-        yield from part or ()
-    yield from row_batches(rows)
+        yield from gathered.add(item)
+    yield from gathered.rest()
 
 
-async def _from_async(data: AsyncIterable[Any], size: int) -> AsyncIterator[Batch]:
-    rows: list[Row] = []
-    async for item in data:
-        part = _part(item, size)
-        if part is None:
-            rows.append(item)
-        if rows and (part is not None or len(rows) >= size):
-            for batch in row_batches(rows):
-                yield batch
-            rows = []
-        for batch in part or ():
+async def _from_async(items: AsyncIterable[Any], size: int) -> AsyncIterator[Batch]:
+    gathered = _Gathered(size)
+    async for item in items:
+        for batch in gathered.add(item):
             yield batch
-    for batch in row_batches(rows):
+    for batch in gathered.rest():
         yield batch
+
+
+class _Gathered:
+    """Rows that come one by one, until there are enough for a batch."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._rows: list[Row] = []
+
+    def add(self, item: Any) -> Iterable[Batch]:
+        """The batches that are full with an item: a row, or what holds several."""
+        part = None if type(item) is tuple else _part(item, self._size)
+        if part is not None:
+            return chain(self.rest(), part)
+        self._rows.append(item)
+        return self.rest() if len(self._rows) >= self._size else ()
+
+    def rest(self) -> Iterator[Batch]:
+        """The batches of what is left."""
+        rows, self._rows = self._rows, []
+        return row_batches(rows)
 
 
 def _part(item: Any, size: int) -> Iterator[Batch] | None:

@@ -13,12 +13,11 @@ import numpy as np
 from ..errors import DataError, InterfaceError
 from ..types import TypeCode
 from .columns import Column, Variable, gather, make_column
-from .values import Described
+from .values import TEXTS, Described
 
 if TYPE_CHECKING:
     import pyarrow
 
-_TEXTS = frozenset({TypeCode.VARCHAR, TypeCode.NCHAR, TypeCode.JSON})
 _BINARIES = frozenset(
     {
         TypeCode.VARCHAR,
@@ -149,8 +148,7 @@ def _pyarrow() -> Any:
 
 
 def _is_text(pa: Any, kind: Any) -> bool:
-    types = pa.types
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_binary(pa: Any, kind: Any) -> bool:
@@ -174,7 +172,7 @@ def _buffer(array: Any, dtype: np.dtype[Any]) -> Any:
 
 def _strings(pa: Any, field: Described, array: Any) -> Column:
     text = _is_text(pa, array.type)
-    if field.type not in (_TEXTS if text else _BINARIES):
+    if field.type not in (TEXTS if text else _BINARIES):
         return make_column(field, array.to_pylist())  # which names the first value as wrong
     wide = pa.large_string() if text else pa.large_binary()
     if array.type != wide:

@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..types import DECIMALS, Precision, TypeCode
 from .block import DTYPES, PREFIXES, Mask
 from .times import ticks_of_datetime64, ticks_of_datetimes, ticks_of_one
-from .values import INTEGERS, Described, Refused, bad_value
+from .values import INTEGERS, TEXTS, Described, Refused, bad_value
 
 Values: TypeAlias = Sequence[object] | npt.NDArray[Any]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -171,7 +171,7 @@ def check_lengths(field: Described, column: Column) -> None:
             return
     row = int(np.argmax(lengths > limit))
     value = bytes(column.cut(slice(row, row + 1)).data)
-    shown = value.decode("utf-8", "replace") if field.type in _TEXTS else value
+    shown = value.decode("utf-8", "replace") if field.type in TEXTS else value
     problem = f"has {lengths[row]} {unit}, more than {field.type_name} takes"
     raise bad_value(field, row, shown, problem)
 
@@ -568,13 +568,13 @@ def _from_strings(field: Described, data: npt.NDArray[Any]) -> Column | None:
     """A column of numpy's strings of equal width; None unless they can be taken as bytes."""
     width = data.dtype.itemsize
     if data.dtype.kind == "U":
-        if field.type not in _TEXTS:
+        if field.type not in TEXTS:
             return None
         codes = np.ascontiguousarray(data).view(np.uint32).reshape(len(data), width // 4)
         if codes.size and codes.max() > 127:
             return None
         cells = codes.astype(np.uint8)
-    elif field.type in _TEXTS and field.type is not TypeCode.VARCHAR:
+    elif field.type in TEXTS and field.type is not TypeCode.VARCHAR:
         return None
     else:
         cells = np.ascontiguousarray(data).view(np.uint8).reshape(len(data), width)
@@ -587,6 +587,3 @@ def _from_strings(field: Described, data: npt.NDArray[Any]) -> Column | None:
     for place in range(cells.shape[1]):
         lengths += filled[:, place]
     return Variable(lengths, cells.reshape(-1)[filled.reshape(-1)], None)
-
-
-_TEXTS = frozenset({TypeCode.VARCHAR, TypeCode.NCHAR, TypeCode.JSON})

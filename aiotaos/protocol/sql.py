@@ -47,13 +47,19 @@ def placeholders(sql: str) -> list[int]:
 
 def without_leading_comments(sql: str) -> str:
     """A statement from its first word on; the server's prepare does not skip comments."""
-    begin = _LEADING.match(sql)
-    return sql[begin.end() :] if begin else sql
+    return sql[_start(sql) :]
+
+
+def _start(sql: str) -> int:
+    """Where the first word stands."""
+    leading = _LEADING.match(sql)
+    assert leading is not None  # it matches nothing, too
+    return leading.end()
 
 
 def first_word(sql: str) -> str:
     """The first word of a statement, in lower case."""
-    word = _WORD.match(without_leading_comments(sql))
+    word = _WORD.match(sql, _start(sql))
     return word[0].lower() if word else ""
 
 
@@ -65,16 +71,19 @@ def binds_table_name(sql: str) -> bool:
 
 def creates_table(sql: str) -> bool:
     """Whether an INSERT makes a sub-table that does not exist: it has ``USING … TAGS``."""
-    return _USING_NAME.search(_WORDS.sub(_blank, sql)) is not None
+    return _USING_NAME.search(_blanked(sql)) is not None
 
 
 def inserted_table(sql: str) -> str | None:
     """The table or super table that an INSERT names, as it is written; None where it is a ``?``."""
-    for pattern in (_USING_NAME, _INTO_NAME):
-        found = pattern.search(_WORDS.sub(_blank, sql))
-        if found:
-            return sql[found.start(1) : found.end(1)]
-    return None
+    blanked = _blanked(sql)
+    found = _USING_NAME.search(blanked) or _INTO_NAME.search(blanked)
+    return sql[found.start(1) : found.end(1)] if found else None
+
+
+def _blanked(sql: str) -> str:
+    """A statement of the same length in which strings and comments are blank."""
+    return _WORDS.sub(_blank, sql)
 
 
 def _blank(match: re.Match[str]) -> str:

@@ -13,6 +13,9 @@ INTEGERS = (int, np.integer, np.bool_)
 """What counts as an integer, ``bool`` included."""
 
 
+TEXTS = frozenset({TypeCode.VARCHAR, TypeCode.NCHAR, TypeCode.JSON})
+
+
 class Described(Protocol):
     """What a column is to hold: a :class:`~aiotaos.types.Field` or ``StatementField``."""
 

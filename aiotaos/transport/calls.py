@@ -67,6 +67,17 @@ class Call:
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
 
+def read_late(reply: Reply, cls: type[_Typed]) -> _Typed | None:
+    """What a late answer granted; None if it is a refusal, a block, or cannot be read."""
+    if isinstance(reply, frames.FetchReply):
+        return None
+    try:
+        message = messages.parse(reply, cls)
+    except ProtocolError:
+        return None
+    return None if message.code else message
+
+
 class Calls:
     """The requests of one session that wait for their answers.
 

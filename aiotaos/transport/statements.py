@@ -8,10 +8,9 @@ it cannot be known in which state it is; whoever holds it prepares another.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
 from ..errors import UNKNOWN_CODE, Error, ProtocolError, StatementError
-from ..protocol import frames, messages
+from ..protocol import messages
 from ..protocol.bind import Binding, bind_request, set_tags_request, stmt2_bind_request
 from ..protocol.sql import (
     binds_table_name,
@@ -22,7 +21,7 @@ from ..protocol.sql import (
 )
 from ..types import FieldKind, StatementField, TypeCode
 from .base import Deadline, ServerStatement, next_req_id
-from .calls import Call, Calls, Reply
+from .calls import Call, Calls, Reply, read_late
 
 _KINDS = {0: FieldKind.COLUMN, 1: FieldKind.COLUMN, 2: FieldKind.TAG, 4: FieldKind.TBNAME}
 _PREFIXED = frozenset({TypeCode.VARCHAR, TypeCode.VARBINARY, TypeCode.GEOMETRY})
@@ -124,8 +123,8 @@ class Statements:
             arguments = messages.Stmt2InitArgs(req_id, single_stb_insert=True)
 
         def close(reply: Reply) -> None:
-            message = self._late(reply)
-            if message is not None and not message.code:
+            message = read_late(reply, messages.StatementReply)
+            if message is not None:
                 self._send_close(version, message.stmt_id)
 
         call = Call(req_id, sql=sql, late=close)
@@ -242,21 +241,10 @@ class Statements:
 
     def _free_late(self, reply: Reply) -> None:
         """Free the result that nobody waits for any more."""
-        if isinstance(reply, frames.FetchReply):
-            return
-        with suppress(ProtocolError):
-            message = messages.parse(reply, messages.StatementResultReply)
-            if not message.code:
-                arguments = messages.ResultArgs(next_req_id(), message.id or message.result_id)
-                self._calls.send("free_result", arguments)
-
-    def _late(self, reply: Reply) -> messages.StatementReply | None:
-        if isinstance(reply, frames.FetchReply):
-            return None
-        try:
-            return messages.parse(reply, messages.StatementReply)
-        except ProtocolError:
-            return None
+        message = read_late(reply, messages.StatementResultReply)
+        if message is not None:
+            arguments = messages.ResultArgs(next_req_id(), message.id or message.result_id)
+            self._calls.send("free_result", arguments)
 
     def _send_close(self, version: int, id: int) -> None:
         action = "stmt2_close" if version == 2 else "close"

@@ -14,7 +14,7 @@ from ..protocol import frames, messages
 from ..protocol.bind import Binding
 from ..protocol.block import Block, parse_block
 from .base import Deadline, ServerResult, ServerStatement, next_req_id
-from .calls import Call, Calls, Reply
+from .calls import Call, Calls, Reply, read_late
 from .link import Message
 from .statements import Statements
 
@@ -254,13 +254,8 @@ class WebSocketTransport:
             raise self._calls.refusal(reply.code, reply.message, result.req_id, result.sql)
 
     def _late_query(self, reply: Reply) -> None:
-        if isinstance(reply, frames.FetchReply):
-            return
-        try:
-            message = messages.parse(reply, messages.QueryReply)
-        except ProtocolError:
-            return
-        if not message.code and not message.is_update:
+        message = read_late(reply, messages.QueryReply)
+        if message is not None and not message.is_update:
             self._send_free_id(message.id)
 
     def _late_fetch(self, result: ServerResult, reply: Reply) -> None:
