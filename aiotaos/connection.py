@@ -13,14 +13,13 @@ from .binding import Shape
 from .cursor import Cursor
 from .errors import (
     DatabaseError,
-    DataError,
     InterfaceError,
     ProgrammingError,
-    StatementError,
 )
 from .insert import BATCH_ROWS, Target, insert
 from .official_statement import OfficialStatement
 from .options import OptionArguments, Options, Road, seconds
+from .prepared import Handle, StatementCache
 from .protocol.bind import Binding
 from .protocol.block import Row
 from .protocol.rows import RowDecoder
@@ -29,7 +28,7 @@ from .result import Result
 from .row_factories import R, RowFactory, tuple_row
 from .schemaless import schemaless_arguments, schemaless_refusal
 from .sources import Data
-from .statement import Handle, Statement, StatementCache
+from .statement import Statement
 from .transport.base import Deadline, ServerResult, Transport, next_req_id, written_result
 from .transport.dial import open_session
 from .types import SchemalessProtocol
@@ -653,7 +652,9 @@ class Connection(Generic[R]):
                 raise
 
         self._check()
-        return await self._using(sql, write)
+        if not self._database_is_sure:  # a USE was cancelled
+            await self._ask_database(deadline)
+        return await self._prepared.use(self._database, sql, write)
 
     async def _query(
         self, sql: str, params: Sequence[Any], req_id: int, deadline: Deadline
@@ -673,27 +674,6 @@ class Connection(Generic[R]):
             raise
         result.owns_statement = True
         return result
-
-    async def _using(self, sql: str, use: Callable[[Handle], Awaitable[int]]) -> int:
-        """Use a prepared INSERT, from the cache if it has one.
-
-        One from the cache may be out of date, if the table was altered. What fails with it is
-        tried once more with a fresh one.
-        """
-        if not self._database_is_sure:  # a USE was cancelled
-            await self._ask_database(self._deadline(None))
-        database = self._database
-        handle = self._prepared.take(database, sql)
-        try:
-            try:
-                return await use(handle)
-            except DatabaseError as error:
-                if handle.is_fresh or not _may_be_stale(error):
-                    raise
-                handle.close()
-                return await use(handle)
-        finally:
-            self._prepared.give(database, handle)
 
     def _check_sql(self, sql: object) -> None:
         if not isinstance(sql, str):
@@ -735,10 +715,3 @@ class Connection(Generic[R]):
             raise InterfaceError(
                 "the connection belongs to another event loop; open one in this loop"
             )
-
-
-def _may_be_stale(error: DatabaseError) -> bool:
-    """Whether a statement may have failed because its table is not what it was any more."""
-    if isinstance(error, DataError):
-        return error.code is None  # found on this side, by what the statement knew of the column
-    return error.code is not None or isinstance(error, StatementError)
