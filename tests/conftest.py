@@ -15,6 +15,8 @@ import logging
 import os
 import re
 import struct
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -599,3 +601,19 @@ def server_parts() -> Any:
         turns = staticmethod(turns)
 
     return Parts
+
+
+@pytest.fixture
+def embedded_dsn() -> Iterator[str]:
+    """An embedded server in a process of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "aiotaos.embedded", "--port", "0"],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        yield next(word for word in line.split() if word.startswith("ws://"))
+        process.terminate()
+        process.stdout.read()
+    assert process.returncode == 0

@@ -5,9 +5,6 @@ They block, and taosws keeps the GIL while it waits: the server runs as a proces
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,42 +35,27 @@ EXPECTED = [
 TIMES = [datetime(2024, 3, 1, 0, 0, 0, ms * 1000, tzinfo=UTC) for ms in range(3)]
 
 
-@pytest.fixture
-def dsn() -> Iterator[str]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "aiotaos.embedded", "--port", "0"],
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        yield next(word for word in line.split() if word.startswith("ws://"))
-        process.terminate()
-        process.stdout.read()
-    assert process.returncode == 0
-
-
-async def read(dsn: str) -> list[tuple[Any, ...]]:
-    async with aiotaos.connect(dsn, timezone="UTC") as conn:
+async def read(embedded_dsn: str) -> list[tuple[Any, ...]]:
+    async with aiotaos.connect(embedded_dsn, timezone="UTC") as conn:
         return await conn.fetch(QUERY)
 
 
-async def test_taosws(dsn: str) -> None:
-    conn = taosws.connect(dsn)
+async def test_taosws(embedded_dsn: str) -> None:
+    conn = taosws.connect(embedded_dsn)
     for sql, affected in zip(SETUP, [0, 0, 3], strict=True):
         assert conn.execute(sql) == affected
     theirs = [tuple(row) for row in conn.query(QUERY)]
     with pytest.raises(taosws.QueryError, match="0x2603"):
         conn.query("select * from peers.nosuch")
     conn.close()
-    ours = await read(dsn)
+    ours = await read(embedded_dsn)
     assert [row[1:] for row in theirs] == [row[1:] for row in ours] == EXPECTED
     assert [row[0] for row in ours] == TIMES
     assert [datetime.fromisoformat(row[0].replace(" +", "+")) for row in theirs] == TIMES
 
 
-async def test_taosrest(dsn: str) -> None:
-    parts = urlsplit(dsn)
+async def test_taosrest(embedded_dsn: str) -> None:
+    parts = urlsplit(embedded_dsn)
     conn = taosrest.connect(url=f"http://{parts.hostname}:{parts.port}", timezone="UTC")
     for sql in SETUP:
         conn.query(sql)
@@ -81,15 +63,15 @@ async def test_taosrest(dsn: str) -> None:
     with pytest.raises(taosrest.errors.Error, match="Table does not exist"):
         conn.query("select * from peers.nosuch")
     conn.close()
-    ours = await read(dsn)
+    ours = await read(embedded_dsn)
     assert [row[1:] for row in theirs] == [row[1:] for row in ours] == EXPECTED
     assert [row[0] for row in theirs] == [row[0] for row in ours] == TIMES
 
 
-async def test_what_aiotaos_wrote_the_others_read(dsn: str) -> None:
-    async with aiotaos.connect(dsn, timezone="UTC") as conn:
+async def test_what_aiotaos_wrote_the_others_read(embedded_dsn: str) -> None:
+    async with aiotaos.connect(embedded_dsn, timezone="UTC") as conn:
         for sql in SETUP:
             await conn.execute(sql)
-    theirs = taosws.connect(dsn)
+    theirs = taosws.connect(embedded_dsn)
     assert [tuple(row)[1:] for row in theirs.query(QUERY)] == EXPECTED
     theirs.close()

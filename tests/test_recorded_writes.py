@@ -21,10 +21,9 @@ from aiotaos import (
     SchemalessProtocol,
     TableRows,
 )
+from tests.recorded_values import BASE, columns
 
 CAPTURES = Path(__file__).parent / "data" / "captures"
-BASE = 1709251200000
-POINT = bytes.fromhex("0101000000000000000000f03f0000000000000040")
 ACTIONS = {1: "set_tags", 2: "bind", 9: "stmt2_bind"}
 STEPS = re.compile(r'"action":\s*"(stmt2_\w+|init|prepare|set_\w+|add_batch|exec|insert)"')
 
@@ -110,27 +109,6 @@ class Recorded:
                 await socket.send(
                     answered(json.dumps(self.extra[action], separators=(",", ":")), frame)
                 )
-
-
-def columns(base: int) -> list[object]:
-    return [
-        [base, base + 1, base + 2],
-        [True, None, False],
-        [-1, None, 1],
-        [-1, None, 1],
-        [-1, None, 1],
-        [-1, None, 1],
-        [0, None, 2**8 - 1],
-        [0, None, 2**16 - 1],
-        [0, None, 2**32 - 1],
-        [0, None, 2**64 - 1],
-        [1.5, None, -2.5],
-        [1.25, None, -2.25],
-        ["a", None, ""],
-        ["涛", None, ""],
-        [b"\x00\xff", None, b""],
-        [POINT, None, POINT],
-    ]
 
 
 def parameters(frame: bytes) -> list[tuple[int, bytes]]:

@@ -6,9 +6,6 @@ It blocks, and keeps the GIL while it waits: the server runs as a process of its
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,26 +16,11 @@ TICKS = [1709251200000, 1709251200001]
 
 
 @pytest.fixture
-def dsn() -> Iterator[str]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "aiotaos.embedded", "--port", "0"],
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        yield next(word for word in line.split() if word.startswith("ws://"))
-        process.terminate()
-        process.stdout.read()
-    assert process.returncode == 0
-
-
-@pytest.fixture
-def conn(dsn):
-    first = taosws.connect(dsn)
+def conn(embedded_dsn):
+    first = taosws.connect(embedded_dsn)
     first.execute("create database peers")
     first.close()
-    conn = taosws.connect(f"{dsn}/peers")
+    conn = taosws.connect(f"{embedded_dsn}/peers")
     conn.execute(
         "create stable m (ts timestamp, b bool, i int, d double, s varchar(20), n nchar(20)) "
         "tags (loc nchar(16), grp int)"
@@ -62,8 +44,8 @@ def columns():
     ]
 
 
-async def read(dsn, sql):
-    async with aiotaos.connect(f"{dsn}/peers") as conn:
+async def read(embedded_dsn, sql):
+    async with aiotaos.connect(f"{embedded_dsn}/peers") as conn:
         return await conn.fetch(sql)
 
 
@@ -76,7 +58,7 @@ STORED = [
 ALL = "select tbname, b, i, d, s, n, loc, grp from m order by tbname, ts"
 
 
-def test_stmt2(conn, dsn):
+def test_stmt2(conn, embedded_dsn):
     stmt = conn.stmt2_statement()
     stmt.prepare("insert into ? using m tags (?, ?) values (?, ?, ?, ?, ?, ?)")
     tags = [taosws.nchar_to_tag("北京"), taosws.int_to_tag(7)]
@@ -88,7 +70,7 @@ def test_stmt2(conn, dsn):
         ]
     )
     assert stmt.execute() == 4
-    assert rows(conn, ALL) == asyncio.run(read(dsn, ALL)) == STORED
+    assert rows(conn, ALL) == asyncio.run(read(embedded_dsn, ALL)) == STORED
     stmt.bind([taosws.stmt2_bind_param_view("a", nothing, columns())])
     assert stmt.execute() == 2
     assert rows(conn, ALL) == STORED
@@ -106,7 +88,7 @@ def test_a_query_with_stmt2(conn):
     stmt.close()
 
 
-def test_stmt_v1(conn, dsn):
+def test_stmt_v1(conn, embedded_dsn):
     stmt = conn.statement()
     stmt.prepare("insert into ? using m tags (?, ?) values (?, ?, ?, ?, ?, ?)")
     for name, loc, grp in (("a", "北京", 7), ("b", None, None)):
@@ -116,10 +98,10 @@ def test_stmt_v1(conn, dsn):
         stmt.add_batch()
     assert stmt.execute() == 4
     stmt.close()
-    assert rows(conn, ALL) == asyncio.run(read(dsn, ALL)) == STORED
+    assert rows(conn, ALL) == asyncio.run(read(embedded_dsn, ALL)) == STORED
 
 
-def test_schemaless(conn, dsn):
+def test_schemaless(conn, embedded_dsn):
     def insert(lines, protocol, precision):
         conn.schemaless_insert(lines=lines, protocol=protocol, precision=precision, ttl=0, req_id=1)
 
@@ -133,18 +115,22 @@ def test_schemaless(conn, dsn):
     insert(["w.t 1709251200 1.5 k=a"], telnet, second)
     insert(['{"metric":"w.j","timestamp":1709251200,"value":true,"tags":{"k":"a"}}'], json, second)
     lines = "select v, s, k from w order by _ts"
-    assert rows(conn, lines) == asyncio.run(read(dsn, lines)) == [(1, "x", "a"), (2, None, "b")]
+    assert (
+        rows(conn, lines)
+        == asyncio.run(read(embedded_dsn, lines))
+        == [(1, "x", "a"), (2, None, "b")]
+    )
     assert rows(conn, "select _value, k from w_t") == [(1.5, "a")]
     assert rows(conn, "select _value, k from w_j") == [(True, "a")]
     with pytest.raises(taosws.Error, match="0x3002"):
         insert(["w"], line, milli)
 
 
-def test_the_official_client_reads_what_aiotaos_writes(conn, dsn):
+def test_the_official_client_reads_what_aiotaos_writes(conn, embedded_dsn):
     values = [[True, None], [-1, None], [0.1, None], ["it's", None], ["涛思🚀", None]]
 
     async def write():
-        async with aiotaos.connect(f"{dsn}/peers") as ours:
+        async with aiotaos.connect(f"{embedded_dsn}/peers") as ours:
             insert = "insert into ? using m tags (?, ?) values (?, ?, ?, ?, ?, ?)"
             async with await ours.prepare(insert) as stmt:
                 await stmt.bind([TICKS, *values], tbname="a", tags=["北京", 7])

@@ -24,9 +24,7 @@ from aiotaos.protocol.bind import (
 from aiotaos.protocol.messages import PrepareReply, parse
 from aiotaos.transport.statements import _field
 from aiotaos.types import FieldKind, StatementField, TypeCode
-
-POINT = bytes.fromhex("0101000000000000000000f03f0000000000000040")
-BASE = 1709251200000
+from tests.recorded_values import BASE, columns
 
 
 def prepared_fields(recorded) -> list[StatementField]:
@@ -36,27 +34,6 @@ def prepared_fields(recorded) -> list[StatementField]:
         if isinstance(frame, str) and '"stmt2_prepare"' in frame and '"bind_type"' in frame
     )
     return [_field(info) for info in parse(reply, PrepareReply).fields]
-
-
-def columns(base: int) -> list[object]:
-    return [
-        [base, base + 1, base + 2],
-        [True, None, False],
-        [-1, None, 1],
-        [-1, None, 1],
-        [-1, None, 1],
-        [-1, None, 1],
-        [0, None, 2**8 - 1],
-        [0, None, 2**16 - 1],
-        [0, None, 2**32 - 1],
-        [0, None, 2**64 - 1],
-        [1.5, None, -2.5],
-        [1.25, None, -2.25],
-        ["a", None, ""],
-        ["涛", None, ""],
-        [b"\x00\xff", None, b""],
-        [POINT, None, POINT],
-    ]
 
 
 def bind_frames(recorded) -> list[bytes]:
