@@ -22,6 +22,7 @@ from aiotaos.protocol.sql import (
     placeholders,
     render,
     table_identifier,
+    without_leading_comments,
 )
 
 
@@ -234,3 +235,17 @@ def test_a_row_that_is_not_unpacked():
     assert str(caught.value) == (
         "the statement has 2 placeholders and got 1 parameters; a row is given as *row"
     )
+
+
+@pytest.mark.parametrize(
+    ("sql", "rest"),
+    [
+        ("select 1 -- no more", "select 1 -- no more"),
+        (" \n-- a\n/* b\n */ insert into t", "insert into t"),
+        ("/* never closed", "/* never closed"),
+        ("-- nothing", ""),
+        ("", ""),
+    ],
+)
+def test_without_leading_comments(sql, rest):
+    assert without_leading_comments(sql) == rest
