@@ -5,8 +5,11 @@ async with aiotaos.connect("ws://root:taosdata@localhost:6041") as conn:
         print(row)
 """
 
+import logging
+
 from .binding import TableRows
-from .connection import Connecting, Connection, connect
+from .connecting import Connecting, connect
+from .connection import Connection
 from .cursor import Cursor
 from .errors import (
     AuthenticationError,
@@ -20,6 +23,7 @@ from .errors import (
     InternalError,
     NotSupportedError,
     OperationalError,
+    PoolFull,
     ProgrammingError,
     ProtocolError,
     ResultError,
@@ -30,6 +34,7 @@ from .errors import (
     Warning,
     WriteError,
 )
+from .hooks import Hooks, Query
 from .official_statement import OfficialStatement
 from .options import Options
 from .protocol.block import Block, FixedColumn, Row, VariableColumn
@@ -47,6 +52,8 @@ from .statement import Statement
 from .types import Field, FieldKind, Precision, SchemalessProtocol, StatementField, TypeCode
 from .version import __version__
 from .writer import Writer, WriterStats
+
+logging.getLogger("aiotaos").addHandler(logging.NullHandler())  # silent unless asked
 
 apilevel = "2.0"
 """PEP 249: the level of the interface."""
@@ -71,6 +78,7 @@ __all__ = [
     "Field",
     "FieldKind",
     "FixedColumn",
+    "Hooks",
     "IntegrityError",
     "InterfaceError",
     "InternalError",
@@ -78,9 +86,11 @@ __all__ = [
     "OfficialStatement",
     "OperationalError",
     "Options",
+    "PoolFull",
     "Precision",
     "ProgrammingError",
     "ProtocolError",
+    "Query",
     "Result",
     "ResultError",
     "Row",

@@ -12,6 +12,7 @@ The tree is PEP 249's, with the additional classes that TDengine's Python client
         │   │   ├── AuthenticationError
         │   │   └── ConnectionLost
         │   ├── TimeoutError      an await took too long (also a builtin TimeoutError)
+        │   ├── PoolFull          too many wait for a connection of a pool
         │   ├── WriteError        rows that a writer could not write
         │   └── ProtocolError     an answer that cannot be understood
         ├── IntegrityError
@@ -129,7 +130,14 @@ class OperationalError(DatabaseError):
 
 
 class ConnectionError(OperationalError, builtins.ConnectionError):
-    """No session could be had, or there is none any more."""
+    """No session could be had, or there is none any more.
+
+    Attributes:
+        retry_after: Seconds after which the server, overloaded, wants to be asked again; None if
+            it did not say.
+    """
+
+    retry_after: float | None = None
 
 
 class AuthenticationError(ConnectionError):
@@ -142,6 +150,10 @@ class ConnectionLost(ConnectionError):
 
 class TimeoutError(OperationalError, builtins.TimeoutError):
     """A wait was longer than allowed."""
+
+
+class PoolFull(OperationalError):
+    """More tasks wait for a connection of the pool than its ``max_waiting``."""
 
 
 class ProtocolError(OperationalError):

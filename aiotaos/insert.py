@@ -14,6 +14,7 @@ from .errors import DataError, InterfaceError, StatementError
 from .protocol.bind import Binding
 from .protocol.sql import identifier, table_identifier
 from .sources import Batch, Data, batches, dataclass_names
+from .tasks import ended
 from .transport.base import next_req_id
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ async def _end(tasks: Collection[asyncio.Task[int]], error: BaseException) -> in
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await ended(tasks)
     return sum(task.result() for task in tasks if not _has_failed(task))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, tzinfo
 from enum import Enum
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
@@ -27,6 +27,7 @@ _CLOUD_PORT = 443
 _CLOUD_HOSTS = ("cloud.tdengine.com", "cloud.taosdata.com")
 
 TlsMode = Literal["verify_identity", "verify_ca", "none"]
+CancelMode = Literal["auto", "kill", "leave"]
 
 
 class Road(Enum):
@@ -94,6 +95,10 @@ class OptionArguments(TypedDict, total=False):
     conn_retries: int | None
     retry_backoff_ms: int | None
     retry_backoff_max_ms: int | None
+    retry_writes: bool | None
+    cancel: CancelMode | None
+    keep_alive: float | None
+    adapter_ha: bool | None
     tls_mode: TlsMode | None
     tls_ca: str | None
     user_app: str | None
@@ -127,9 +132,16 @@ class Options:
         connect_timeout: Seconds until a session must stand, all retries included.
         read_timeout: Seconds that an answer may take; the default of every ``timeout=``.
         write_timeout: Seconds that sending a request may take.
-        conn_retries: How often a failed attempt to connect is repeated, for each address.
+        conn_retries: How often a failed attempt to connect is repeated, for each address; and how
+            often a call is, that failed for a passing reason.
         retry_backoff_ms: Pause before the first retry, ms; doubled each time.
         retry_backoff_max_ms: Longest pause, ms.
+        retry_writes: Whether writes too are repeated when it is not known if they have run.
+        cancel: What becomes of a query that is cancelled or times out: ``"kill"`` stops it on the
+            server, ``"leave"`` lets it run, ``"auto"`` stops those that ran for more than 2 s.
+        keep_alive: Seconds without a sign of the server after which it is asked for one, and after
+            as many again the session is lost; infinity: never.
+        adapter_ha: Whether to learn the other servers of the cluster from the server.
         tls_mode: ``"verify_identity"`` checks certificate and host name, ``"verify_ca"`` the
             certificate alone, ``"none"`` nothing.
         tls_ca: Certificate authority: path of a PEM file, or the PEM text; None: the system's.
@@ -157,6 +169,10 @@ class Options:
     conn_retries: int = 5
     retry_backoff_ms: int = 200
     retry_backoff_max_ms: int = 2000
+    retry_writes: bool = False
+    cancel: CancelMode = "auto"
+    keep_alive: float = 30.0
+    adapter_ha: bool = False
     tls_mode: TlsMode = "verify_identity"
     tls_ca: str | None = field(default=None, repr=False)
     user_app: str | None = None
@@ -403,7 +419,12 @@ def seconds(name: str, value: object) -> float:
     return number
 
 
-def _timezone(name: str, value: object) -> str:
+def timezone_name(name: str, value: object) -> str:
+    """Check the name of a time zone.
+
+    Raises:
+        InterfaceError: There is none of this name.
+    """
     if isinstance(value, ZoneInfo):
         value = value.key
     text = _text(name, value)
@@ -428,15 +449,18 @@ def _timestamp(name: str, value: object) -> TimestampAs:
 
 
 def _tls_mode(name: str, value: object) -> TlsMode:
-    if value == "verify_identity":
-        return "verify_identity"
-    if value == "verify_ca":
-        return "verify_ca"
-    if value == "none":
-        return "none"
-    raise InterfaceError(
-        f"{name}: expected 'verify_identity', 'verify_ca' or 'none', got {value!r}"
-    )
+    return _one_of(name, value, get_args(TlsMode))  # type: ignore[return-value]
+
+
+def _cancel_mode(name: str, value: object) -> CancelMode:
+    return _one_of(name, value, get_args(CancelMode))  # type: ignore[return-value]
+
+
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> str:
+    if isinstance(value, str) and value in choices:
+        return value
+    *first, last = map(repr, choices)
+    raise InterfaceError(f"{name}: expected {', '.join(first)} or {last}, got {value!r}")
 
 
 def _ip(name: str, value: object) -> str:
@@ -451,7 +475,7 @@ _PARAMETERS: dict[str, Callable[[str, object], object]] = {
     "user": _text,
     "password": _secret,
     "database": _text,
-    "timezone": _timezone,
+    "timezone": timezone_name,
     "timestamp": _timestamp,
     "token": _required_secret,
     "bearer_token": _required_secret,
@@ -463,6 +487,10 @@ _PARAMETERS: dict[str, Callable[[str, object], object]] = {
     "conn_retries": _count,
     "retry_backoff_ms": _milliseconds,
     "retry_backoff_max_ms": _milliseconds,
+    "retry_writes": _flag,
+    "cancel": _cancel_mode,
+    "keep_alive": seconds,
+    "adapter_ha": _flag,
     "tls_mode": _tls_mode,
     "tls_ca": _required_secret,
     "user_app": _text,

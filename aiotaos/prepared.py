@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
+from .asking import ask_rows
 from .binding import Shape
 from .errors import DatabaseError, DataError, NotSupportedError, StatementError
 from .protocol.bind import Binding, query_parameters, with_digits
-from .protocol.block import Row
-from .protocol.rows import RowDecoder
 from .protocol.sql import check_count, inserted_table
 from .transport.base import Deadline, ServerResult, ServerStatement, Transport, next_req_id
 from .types import DECIMALS, StatementField
 
+if TYPE_CHECKING:
+    from .session import Session
+
 
 class Handle:
     """A prepared statement on the server, made again when the server has it no more.
+
+    Args:
+        session: Where it is prepared.
+        sql: The statement.
 
     Attributes:
         sql: The statement.
@@ -25,8 +32,9 @@ class Handle:
         is_fresh: Whether it was prepared for the present use.
     """
 
-    def __init__(self, transport: Transport, sql: str) -> None:
-        self._transport = transport
+    def __init__(self, session: Session, sql: str) -> None:
+        self._session = session
+        self._transport = session.transport
         self.sql = sql
         self.server: ServerStatement | None = None
         self.shape = Shape(())
@@ -36,7 +44,7 @@ class Handle:
     @property
     def is_closed(self) -> bool:
         """Whether the server has no such statement: not yet, or no more."""
-        return self.server is None or self.server.closed
+        return self.server is None or self.server.closed or self._transport.closed
 
     @property
     def is_insert(self) -> bool:
@@ -50,21 +58,26 @@ class Handle:
             return 0
         return len(self.shape.fields) if self.server.is_insert else self.server.parameter_count
 
-    async def prepared(self, deadline: Deadline) -> ServerStatement:
-        """The statement, prepared if it is not."""
-        server = self.server
-        if server is None or server.closed:
+    async def prepared(self, deadline: Deadline, req_id: int | None = None) -> ServerStatement:
+        """The statement on the present transport of the session, prepared if it is not."""
+        transport, server = self._session.transport, self.server
+        if server is None or server.closed or transport is not self._transport:
             self.is_fresh = True
-            self.server = server = await self._transport.prepare(self.sql, deadline)
+            if transport is not self._transport:
+                self._transport, self.server, self.result = transport, None, None
+            self.server = server = await transport.prepare(
+                self.sql, deadline, req_id or next_req_id()
+            )
             try:
-                self.shape = Shape(await self._completed(server, deadline), server.raw_decimals)
+                fields = await self._completed(transport, server, deadline)
+                self.shape = Shape(fields, server.raw_decimals)
             except BaseException:
                 self.close()
                 raise
         return server
 
     async def _completed(
-        self, server: ServerStatement, deadline: Deadline
+        self, transport: Transport, server: ServerStatement, deadline: Deadline
     ) -> tuple[StatementField, ...]:
         """The fields of an INSERT, with the digits of DECIMALs that the server did not tell.
 
@@ -79,31 +92,26 @@ class Handle:
                 "this server does not tell the digits of a DECIMAL whose table is a '?'",
                 sql=self.sql,
             )
-        types = {row[0]: row[1] for row in await self._rows(f"describe {table}", deadline)}
+        types = {row[0]: row[1] for row in await ask_rows(transport, f"describe {table}", deadline)}
         server.raw_decimals = True
         return tuple(with_digits(field, types.get(field.name, "")) for field in server.fields)
 
-    async def _rows(self, sql: str, deadline: Deadline) -> list[Row]:
-        result = await self._transport.query(sql, next_req_id(), deadline)
-        decoder = RowDecoder(result.fields, result.precision)
-        rows: list[Row] = []
-        while (block := await self._transport.next_block(result, deadline)) is not None:
-            rows += decoder.rows(block)
-        return rows
-
     async def bind(self, bindings: Iterable[Binding], deadline: Deadline) -> int:
-        """Send rows; gives their number."""
-        server = await self.prepared(deadline)
+        """Send rows to the prepared statement; gives their number."""
         rows = 0
         for binding in bindings:
-            await self._transport.bind(server, binding, deadline)
+            await self._transport.bind(self._present(), binding, deadline)
             rows += binding.ends[-1]
         return rows
 
     async def execute(self, req_id: int, deadline: Deadline) -> int:
         """Write what is bound; gives the number of rows written."""
-        server = await self.prepared(deadline)
-        return await self._transport.execute_statement(server, req_id, deadline)
+        return await self._transport.execute_statement(self._present(), req_id, deadline)
+
+    def _present(self) -> ServerStatement:
+        if self.server is None:
+            raise StatementError("the statement is not prepared", sql=self.sql)
+        return self.server
 
     async def query(
         self, parameters: Sequence[object], req_id: int, deadline: Deadline
@@ -113,7 +121,7 @@ class Handle:
             # Freeing closes the statement, at once or when the answer to a fetch has come.
             self._transport.free(self.result)
             self.server = None
-        server = await self.prepared(deadline)
+        server = await self.prepared(deadline, req_id)
         check_count(server.parameter_count, parameters)
         if parameters:
             await self._transport.bind(server, query_parameters(parameters), deadline)
@@ -137,12 +145,12 @@ class StatementCache:
     says that it wrote them.
 
     Args:
-        transport: Where they are prepared.
+        session: Where they are prepared.
         size: How many may wait.
     """
 
-    def __init__(self, transport: Transport, size: int = 64) -> None:
-        self._transport = transport
+    def __init__(self, session: Session, size: int = 64) -> None:
+        self._session = session
         self._size = size
         self._waiting: list[tuple[str | None, Handle]] = []
 
@@ -183,7 +191,7 @@ class StatementCache:
                 del self._waiting[place]
                 handle.is_fresh = False
                 return handle
-        return Handle(self._transport, sql)
+        return Handle(self._session, sql)
 
     def _give(self, database: str | None, handle: Handle) -> None:
         """Keep a handle for the next use."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import builtins
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
-from .errors import InterfaceError, ResultError
+from .errors import Error, InterfaceError, ResultError
 from .options import seconds
 from .protocol.block import Block, Row
 from .protocol.rows import RowDecoder
 from .row_factories import R, RowFactory, RowMaker, dict_row, tuple_row
-from .transport.base import Deadline, ServerResult, Transport
+from .transport.base import Deadline, ServerResult
 from .types import Field, Precision
+
+if TYPE_CHECKING:
+    from .run import Run
 
 
 class Result(Generic[R]):
@@ -35,14 +39,15 @@ class Result(Generic[R]):
 
     def __init__(
         self,
-        transport: Transport,
         result: ServerResult,
+        run: Run,
         decoder: RowDecoder,
         row_factory: RowFactory[R],
         timeout: float,
     ) -> None:
-        self._transport = transport
         self._result = result
+        self._run = run
+        self._on_end: Callable[[], None] | None = None
         self._decoder = decoder
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
@@ -63,7 +68,7 @@ class Result(Generic[R]):
             try:
                 self._maker = row_factory(self.fields)
             except BaseException:
-                transport.free(result)
+                result.transport.free(result)
                 raise
 
     @property
@@ -178,14 +183,31 @@ class Result(Generic[R]):
 
     def __del__(self) -> None:
         # Python may drop the last reference in any thread, and after the loop's end.
-        if not self._result.finished and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._transport.free, self._result)
+        if self._loop.is_closed():
+            return
+        if not self._result.finished:
+            self._loop.call_soon_threadsafe(self._result.transport.free, self._result)
+        if self._on_end is not None:
+            self._loop.call_soon_threadsafe(self._on_end)
 
     def _give_up(self) -> None:
         if not self._done:
             self._closed = True
             self._rows, self._position = [], 0
-        self._transport.free(self._result)
+        self._result.transport.free(self._result)
+        self._end()
+
+    def _when_over(self, call: Callable[[], None]) -> None:
+        """Have something called when the last row has come, or the result is closed or dropped."""
+        self._on_end = call
+        if self._done or self._closed:
+            self._end()
+
+    def _end(self) -> None:
+        """There is nothing more to come."""
+        if self._on_end is not None:
+            on_end, self._on_end = self._on_end, None
+            on_end()
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline(self._timeout if timeout is None else seconds("timeout", timeout))
@@ -206,6 +228,21 @@ class Result(Generic[R]):
         return True
 
     async def _read_all(self, deadline: Deadline) -> list[R]:
+        if self._count:
+            return await self._read_rest(deadline)
+        on_end, self._on_end = self._on_end, None  # nothing is over while it can be repeated
+        try:
+            while True:
+                try:
+                    return await self._read_rest(deadline)
+                except Error as error:
+                    await self._repeat(error, deadline)
+        finally:
+            self._on_end = on_end
+            if self._done or self._closed:
+                self._end()
+
+    async def _read_rest(self, deadline: Deadline) -> list[R]:
         rows = self._rows[self._position :]
         self._position = len(self._rows)
         while await self._load(deadline):
@@ -234,16 +271,41 @@ class Result(Generic[R]):
             raise InterfaceError("another task is reading this result", req_id=self.req_id)
         self._reading = True
         try:
-            block = await self._transport.next_block(self._result, deadline)
+            block = await self._fetch(deadline)
         except BaseException:
             self._closed = True
+            self._end()
             raise
         finally:
             self._reading = False
         if block is None:
             self._done = True
+            self._end()
             return None
         self._count += len(block)
         if ahead:
-            self._transport.request_block(self._result)
+            self._result.transport.request_block(self._result)
         return block.decoded_by(self._decoder.rows)
+
+    async def _fetch(self, deadline: Deadline) -> Block | None:
+        """The next block; before the first one the statement is run again, where that may help."""
+        while True:
+            result = self._result
+            try:
+                return await result.transport.next_block(result, deadline)
+            except (asyncio.CancelledError, builtins.TimeoutError):
+                self._run.left(result, deadline)
+                raise
+            except Error as error:
+                if self._count:
+                    raise
+                await self._repeat(error, deadline)
+
+    async def _repeat(self, error: Error, deadline: Deadline) -> None:
+        """Run the statement again; raises ``error`` if it is not to be."""
+        again = await self._run.again(error, deadline)
+        if again.fields != self.fields or again.precision is not self.precision:
+            again.transport.free(again)
+            raise error
+        self._result, self._count = again, 0
+        self._closed = self._done = False

@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic
 
 from .binding import PerParameter, Shape, TableRows
-from .errors import InterfaceError, StatementError
+from .errors import ConnectionLost, InterfaceError, StatementError
 from .prepared import Handle
 from .protocol.bind import Binding
 from .result import Result
 from .row_factories import R, RowFactory
 from .types import StatementField
+from .verbs import checked_req_id
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -102,7 +103,8 @@ class Statement(Generic[R]):
         self, tables: Iterable[TableRows], *, timeout: float | None = None
     ) -> None:
         """Bind rows of several tables with their tags at once; errors as :meth:`bind`."""
-        await self._bind(lambda shape: shape.bind_tables(tables), timeout)
+        given = list(tables)
+        await self._bind(lambda shape: shape.bind_tables(given), timeout)
 
     async def bind_rows(
         self, rows: Iterable[Sequence[Any]], *, timeout: float | None = None
@@ -111,7 +113,8 @@ class Statement(Generic[R]):
 
         Rows of a table keep their order; its tags are those of its first row.
         """
-        await self._bind(lambda shape: shape.bind_rows(rows), timeout)
+        given = rows if isinstance(rows, (list, tuple)) else list(rows)
+        await self._bind(lambda shape: shape.bind_rows(given), timeout)
 
     async def execute(
         self, *row: Any, req_id: int | None = None, timeout: float | None = None
@@ -132,7 +135,7 @@ class Statement(Generic[R]):
         """
         if row:
             await self.bind_rows([row], timeout=timeout)
-        id = self._connection._req_id(req_id)
+        id = checked_req_id(req_id)
         deadline = self._connection._deadline(timeout)
         with self._use() as handle:
             if not self.is_insert:
@@ -140,7 +143,7 @@ class Statement(Generic[R]):
             if not self._bound:
                 raise StatementError("nothing is bound", sql=self.sql)
             self._bound = 0
-            return await handle.execute(id, deadline)
+            return await self._connection._execute_bound(handle, id, deadline)
 
     async def query(
         self, *parameters: Any, req_id: int | None = None, timeout: float | None = None
@@ -157,13 +160,14 @@ class Statement(Generic[R]):
             StatementError: It is an INSERT, or the number of parameters is wrong.
             DataError: A parameter cannot be sent.
         """
-        id = self._connection._req_id(req_id)
+        id = checked_req_id(req_id)
         deadline = self._connection._deadline(timeout)
         with self._use() as handle:
             if self.is_insert:
                 raise StatementError("the statement is an INSERT; it has no rows", sql=self.sql)
-            result = await handle.query(parameters, id, deadline)
-        return self._connection._result(result, self.row_factory)
+            return await self._connection._open_prepared(
+                handle, parameters, id, deadline, self.row_factory
+            )
 
     async def fetch(
         self, *parameters: Any, req_id: int | None = None, timeout: float | None = None
@@ -175,6 +179,9 @@ class Statement(Generic[R]):
 
     async def aclose(self) -> None:
         """Close the statement; what is bound and not executed is dropped. May be called again."""
+        self._give_up()
+
+    def _give_up(self) -> None:
         if not self._closed:
             self._closed = True
             self._bound = 0
@@ -200,12 +207,19 @@ class Statement(Generic[R]):
     ) -> None:
         deadline = self._connection._deadline(timeout)
         with self._use() as handle:
-            await handle.prepared(deadline)
-            if not self.is_insert:
-                raise StatementError(
-                    "the statement is a query; give its parameters to query()", sql=self.sql
-                )
-            self._bound += await handle.bind(make(handle.shape), deadline)
+
+            async def bind(_: object = None) -> int:
+                await handle.prepared(deadline)
+                if not self.is_insert:
+                    raise StatementError(
+                        "the statement is a query; give its parameters to query()", sql=self.sql
+                    )
+                return await handle.bind(make(handle.shape), deadline)
+
+            if self._bound:  # which would be missing after a repetition
+                self._bound += await bind()
+            else:
+                self._bound += await self._connection._repeated(bind, deadline)
 
     @contextmanager
     def _use(self) -> Iterator[Handle]:
@@ -214,6 +228,13 @@ class Statement(Generic[R]):
             raise StatementError("the statement is closed", sql=self.sql)
         if self._busy:
             raise InterfaceError("another task is using this statement", sql=self.sql)
+        if self._bound and self._handle.is_closed:
+            rows, self._bound = self._bound, 0
+            raise ConnectionLost(
+                f"the connection was lost, and with it the {rows} rows that were bound",
+                sql=self.sql,
+                may_have_run=False,
+            )
         self._busy = True
         try:
             yield self._handle

@@ -24,12 +24,13 @@ from .errors import (
     TimeoutError,
     WriteError,
 )
-from .insert import Target, insert
+from .insert import Target
 from .options import seconds
 from .sources import Row
+from .tasks import ended
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from .verbs import Verbs
 
 OnError: TypeAlias = Callable[[list[Row], Error], Awaitable[None] | None]
 
@@ -122,7 +123,7 @@ class Writer:
     the rows that are at fault.
 
     Args:
-        connection: Where it writes.
+        connection: The connection or pool that it writes to.
         target: What it writes to.
         max_rows: Rows of a batch.
         max_delay: Seconds that a row may wait for its batch.
@@ -135,7 +136,7 @@ class Writer:
 
     def __init__(
         self,
-        connection: Connection[Any],
+        connection: Verbs[Any],
         target: Target,
         *,
         max_rows: int = 10_000,
@@ -393,7 +394,7 @@ class Writer:
         wrong = 0
         while rows:
             try:
-                await insert(self._connection, self._target, rows, len(rows), self._timeout)
+                await self._connection._insert(self._target, rows, len(rows), self._timeout)
             except DataError as error:
                 if error.row is None:
                     return error
@@ -460,7 +461,7 @@ class Writer:
             try:
                 if not task.done():
                     task.cancel()
-                    await _end(task)
+                    await ended([task])
             finally:
                 await self._report_left(None if task.cancelled() else task.exception())
 
@@ -483,15 +484,3 @@ class Writer:
             with suppress(builtins.TimeoutError):  # then the WriteError has them
                 async with asyncio.timeout(_CANCELLED):
                     await self._report(left, error)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    """Wait for a cancelled task, whatever happens to the one that waits."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled

@@ -112,8 +112,8 @@ async def test_an_unclosed_connection_of_a_loop_that_is_gone(server):
 
     async def leave():
         conn = await aiotaos.connect(server.dsn)
-        conn._transport.terminate()
-        await conn._transport.link._ended
+        conn._session.transport.terminate()
+        await conn._session.transport.link._ended
         return conn
 
     box = [await asyncio.to_thread(asyncio.run, leave())]
@@ -487,7 +487,9 @@ async def test_secrets_are_not_logged(server, caplog):
         server.session.websocket.transport.write(b"\xf1\x05hello")
         with pytest.raises(aiotaos.ConnectionLost) as lost:
             await slow
-        texts.append(f"{lost.value} {lost.value!r} {vars(lost.value)} {conn!r} {conn._transport!r}")
+        texts.append(
+            f"{lost.value} {lost.value!r} {vars(lost.value)} {conn!r} {conn._session.transport!r}"
+        )
         texts.append(repr(conn._options))
     await server.stop()
     with pytest.raises(aiotaos.ConnectionError) as dead:

@@ -28,6 +28,7 @@ TREE = {
     "StatementError": "DatabaseError",
     "ResultError": "DatabaseError",
     "SchemalessError": "DatabaseError",
+    "PoolFull": "OperationalError",
     "WriteError": "OperationalError",
     "TmqError": "DatabaseError",
 }

@@ -319,7 +319,10 @@ def test_spaces_around_a_dsn():
         ("ws://a,", "found an empty one"),
         ("ws://a b", "host 'a b' is malformed"),
         ("ws://a#b", "host 'a#b' is malformed"),
-        ("ws://host?nosuch=1", "unknown option 'nosuch', expected one of bearer_token, .* user_ip"),
+        (
+            "ws://host?nosuch=1",
+            "unknown option 'nosuch', expected one of adapter_ha, bearer_token, .* user_ip",
+        ),
         ("ws://host?host=x", "unknown option 'host'"),
         ("ws://host?road=x", "unknown option 'road'"),
         ("ws://host?data=x", "data is an option of embedded:// alone"),

@@ -31,7 +31,6 @@ _NOT_CONNECTED = "server not connected"
 _SERVICE_OK = 2
 _OPTIONS = range(-1, 5)
 _OPTION_CLEAR = -1
-_OPTION_TIMEZONE = 1
 _REFUSED_BINARY: dict[int, str] = {
     frames.Action.WRITE_RAW: "write_raw",
     frames.Action.WRITE_RAW_BLOCK: "write_raw_block",
@@ -329,7 +328,7 @@ class Session:
         for option in args.options:
             if option.option not in _OPTIONS:
                 raise Fault(0x0118, "Invalid parameters")
-            if option.option == _OPTION_TIMEZONE:
+            if option.option == messages.OPTION_TIMEZONE:
                 self._set_zone(option.value)
             elif option.option == _OPTION_CLEAR:
                 self._state.zone = UTC

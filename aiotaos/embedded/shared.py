@@ -12,6 +12,7 @@ import os
 from ..options import Address, Options, Road
 from ..transport.base import Deadline, Transport, next_req_id
 from ..transport.dial import open_session
+from ..transport.servers import Servers
 from .server import Server
 
 
@@ -58,7 +59,7 @@ async def open_embedded(options: Options) -> tuple[Transport, Options, Hold]:
             database=None,
             data=None,
         )
-        session = await open_session(target)
+        session = await open_session(target, Servers(target.addresses))
     except BaseException:
         await _release(key, shared)
         raise

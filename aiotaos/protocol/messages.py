@@ -40,6 +40,12 @@ class VersionReply(Envelope):
     version: str = ""
 
 
+class LoginReply(VersionReply):
+    """Reply to ``conn``; ``list_instances`` names the cluster's adapters if asked to (3.4.1.10)."""
+
+    list_instances: list[str] | None = None
+
+
 class QueryReply(Envelope):
     """Reply to a query, JSON or binary; ``id`` is the result's, 0 for updates."""
 
@@ -199,6 +205,7 @@ class ConnArgs(msgspec.Struct, omit_defaults=True):
     connector: str = ""
     totp_code: str = ""
     bearer_token: str = ""
+    list_instances: bool = False
 
 
 class SqlArgs(msgspec.Struct):
@@ -269,6 +276,9 @@ class InsertArgs(msgspec.Struct):
     ttl: int = 0
     data: str = ""
     table_name_key: str | None = None
+
+
+OPTION_TIMEZONE = 1
 
 
 class ConnectionOption(msgspec.Struct):

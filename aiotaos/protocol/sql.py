@@ -30,6 +30,7 @@ _WORDS = re.compile(
 )
 _LEADING = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z_]+")
+_READS = re.compile(r"[(\s]*(?:select|show|describe|desc|explain)\b", re.IGNORECASE)
 _NAME = r"((?:`[^`]+`|\w+)(?:\s*\.\s*(?:`[^`]+`|\w+))?)"
 _USING_NAME = re.compile(rf"\busing\s+{_NAME}", re.IGNORECASE)
 _INTO_NAME = re.compile(rf"\binto\s+{_NAME}", re.IGNORECASE)
@@ -61,6 +62,11 @@ def first_word(sql: str) -> str:
     """The first word of a statement, in lower case."""
     word = _WORD.match(sql, _start(sql))
     return word[0].lower() if word else ""
+
+
+def reads(sql: str) -> bool:
+    """Whether a statement changes nothing, so that it may be run twice."""
+    return _READS.match(sql, _start(sql)) is not None
 
 
 def binds_table_name(sql: str) -> bool:

@@ -9,6 +9,7 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..options import Address
 from ..protocol.bind import Binding
 from ..protocol.block import Block
 from ..protocol.messages import InsertArgs
@@ -28,15 +29,21 @@ class Deadline:
 
     Attributes:
         seconds: How long the operation may take.
+        started: Its beginning as a time of the event loop's clock.
         when: The end as a time of the event loop's clock; None for no end.
     """
 
-    __slots__ = ("seconds", "when")
+    __slots__ = ("seconds", "started", "when")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        loop_time = asyncio.get_running_loop().time()
-        self.when = None if math.isinf(seconds) else loop_time + seconds
+        self.started = asyncio.get_running_loop().time()
+        self.when = None if math.isinf(seconds) else self.started + seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return asyncio.get_running_loop().time() - self.started
 
     @property
     def remaining(self) -> float:
@@ -80,6 +87,7 @@ class ServerResult:
     """What the server said of a statement, and where its rows stand.
 
     Attributes:
+        transport: The session that has it.
         id: The server's id of the result; 0 for statements without rows.
         req_id: Identifier of the request.
         sql: The statement.
@@ -96,6 +104,7 @@ class ServerResult:
         owns_statement: Whether the statement is closed at the end as well.
     """
 
+    transport: Transport = field(repr=False)
     id: int
     req_id: int
     sql: str
@@ -111,15 +120,19 @@ class ServerResult:
     owns_statement: bool = False
 
 
-def written_result(rows: int, req_id: int, sql: str) -> ServerResult:
+def written_result(transport: Transport, rows: int, req_id: int, sql: str) -> ServerResult:
     """The result of an INSERT that was bound, and is done."""
     return ServerResult(
-        0, req_id, sql, True, rows, (), Precision.MILLISECOND, timing=0, finished=True
+        transport, 0, req_id, sql, True, rows, (), Precision.MILLISECOND, timing=0, finished=True
     )
 
 
 class Transport(Protocol):
     """A session with a server, over one of the roads."""
+
+    @property
+    def address(self) -> Address:
+        """The server."""
 
     @property
     def endpoint(self) -> str:
@@ -136,6 +149,15 @@ class Transport(Protocol):
     async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
         """Run one statement."""
 
+    def is_running(self, req_id: int) -> bool:
+        """Whether a request is without its answer, be it that nobody waits for it any more."""
+
+    def is_fetching(self, result: ServerResult) -> bool:
+        """Whether a block of a result is asked for and has not come."""
+
+    async def set_timezone(self, name: str | None, deadline: Deadline) -> None:
+        """Set the time zone of the session; None: the server's."""
+
     async def current_database(self, deadline: Deadline) -> str | None:
         """Ask the server for the session's database."""
 
@@ -151,10 +173,11 @@ class Transport(Protocol):
     def free(self, result: ServerResult) -> None:
         """Give a result up; the server drops it. Harmless when it is finished."""
 
-    async def prepare(self, sql: str, deadline: Deadline) -> ServerStatement:
+    async def prepare(self, sql: str, deadline: Deadline, req_id: int) -> ServerStatement:
         """Prepare an INSERT or a query.
 
-        When one of its steps fails or is cancelled, a statement is closed.
+        ``req_id`` is what TDengine lists the statement's first execution under. When one of its
+        steps fails or is cancelled, a statement is closed.
         """
 
     async def bind(self, statement: ServerStatement, binding: Binding, deadline: Deadline) -> None:
@@ -181,3 +204,6 @@ class Transport(Protocol):
 
     def terminate(self) -> None:
         """End the session at once."""
+
+    def drop(self, reason: Exception) -> None:
+        """End the session at once, as if it had been lost for ``reason``."""

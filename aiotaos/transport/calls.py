@@ -86,13 +86,25 @@ class Calls:
         endpoint: ``scheme://host:port``, for errors.
         compression: Whether to offer permessage-deflate.
         write_timeout: Seconds that a statement waits for room in the write buffer.
+        keep_alive: Seconds of silence after which the server is asked for a sign of life.
+        on_end: Called once when the session has ended, however it ended.
 
     Attributes:
         link: The socket.
     """
 
-    def __init__(self, url: str, endpoint: str, *, compression: bool, write_timeout: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        endpoint: str,
+        *,
+        compression: bool,
+        write_timeout: float,
+        keep_alive: float,
+        on_end: Callable[[], None],
+    ) -> None:
         self.endpoint = endpoint
+        self._on_end = on_end
         self._write_timeout = write_timeout
         self._calls: dict[int, Call] = {}
         self._blocks: dict[int, Call] = {}
@@ -102,6 +114,7 @@ class Calls:
         self.link = Link(
             url,
             compression=compression,
+            keep_alive=keep_alive,
             on_text=self._on_text,
             on_binary=self._on_binary,
             on_lost=self._on_lost,
@@ -118,6 +131,10 @@ class Calls:
     def closed(self) -> bool:
         """Whether the session is closed or lost."""
         return self._closed or self._lost is not None
+
+    def is_running(self, req_id: int) -> bool:
+        """Whether the answer to a request is still to come."""
+        return req_id in self._calls
 
     def is_waiting(self, call: Call) -> bool:
         """Whether the answer to a call is still to come."""
@@ -258,7 +275,7 @@ class Calls:
         try:
             req_id = messages.parse(data, messages.Envelope).req_id
         except ProtocolError as error:
-            self._break(error)
+            self.lose(error)
             return
         self._deliver(self._calls.get(req_id), data)
 
@@ -266,7 +283,7 @@ class Calls:
         try:
             reply = frames.parse_reply(data)
         except ProtocolError as error:
-            self._break(error)
+            self.lose(error)
             return
         by_result = reply.req_id == 0
         self._deliver(
@@ -300,6 +317,7 @@ class Calls:
     def abandon(self) -> None:
         """Fail what waits, because the session is being closed."""
         self._closed = True
+        self._on_end()
         self._fail_calls(
             lambda call: InterfaceError(
                 "the connection was closed during the call",
@@ -310,8 +328,8 @@ class Calls:
             )
         )
 
-    def _break(self, error: ProtocolError) -> None:
-        """The stream of messages cannot be trusted any more."""
+    def lose(self, error: Exception) -> None:
+        """Drop the session, which cannot be used any more."""
         self._on_lost(error)
         self.link.abort()
 
@@ -319,6 +337,7 @@ class Calls:
         if self.closed:
             return
         self._lost = reason
+        self._on_end()
         _logger.debug("%s: session lost: %s", self.endpoint, reason)
         self._fail_calls(self._lost_error)
 

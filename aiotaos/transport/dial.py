@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
-import random
 import ssl
 
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from ..errors import AuthenticationError, ConnectionError, Error, NotSupportedError, TimeoutError
 from ..options import Address, Options, Road
-from .base import Deadline, Transport
+from .base import Deadline
+from .retry import PASSING, Backoff
+from .servers import Place, Servers, failed, served
 from .websocket import WebSocketTransport
 
 _logger = logging.getLogger("aiotaos.connect")
 
-_JITTER = 0.2
 _BODY_SHOWN = 200
 _STATUS_MEANINGS = {
     301: "the server redirects, probably to TLS: use wss://",
@@ -37,16 +37,20 @@ _FINAL_STATUSES = frozenset({301, 302, 307, 308, 400, 404})
 """Refusals of an address that asking again will not change; 401 and 403 end the whole."""
 
 
-async def open_session(options: Options) -> Transport:
-    """Connect and log in, trying the addresses in turn until one serves or the time is over.
+async def open_session(
+    options: Options, servers: Servers, only: Address | None = None
+) -> WebSocketTransport:
+    """Connect and log in, trying the servers in turn until one serves or the time is over.
 
-    What may pass is retried ``conn_retries`` times for each address, with pauses that double from
-    ``retry_backoff_ms`` to ``retry_backoff_max_ms``. A refused login is final; an address where
-    there is no taosAdapter is not tried again.
+    With ``only``, that server is tried, once.
+
+    What may pass is retried ``conn_retries`` times for each server, with pauses that double from
+    ``retry_backoff_ms`` to ``retry_backoff_max_ms``, or are as long as the server asks for. A
+    refused login is final; an address where there is no taosAdapter is not tried again.
 
     Raises:
         AuthenticationError: The server refuses the credentials.
-        ConnectionError: No address could be reached.
+        ConnectionError: No server could be reached.
         TimeoutError: There was no session within ``connect_timeout``.
         NotSupportedError: The road is not built.
     """
@@ -58,37 +62,50 @@ async def open_session(options: Options) -> Transport:
     started = asyncio.get_running_loop().time()
     deadline = Deadline(options.connect_timeout)
     tls = await _tls_context(options)
-    longest = options.retry_backoff_max_ms / 1000
-    backoff = min(options.retry_backoff_ms / 1000, longest)
+    backoff = Backoff(options)
     last: Error | None = None
     attempts = 0
-    candidates, hopeless = list(options.addresses), set[Address]()
-    for round_ in range(options.conn_retries + 1):
+    hopeless = set[Address]()
+    for round_ in range(1 if only else options.conn_retries + 1):
         if round_:
-            pause = backoff * random.uniform(1 - _JITTER, 1 + _JITTER)
+            pause = backoff.next()
+            if len(servers) == 1:
+                pause = max(pause, getattr(last, "retry_after", None) or 0.0)
             if pause >= deadline.remaining:
                 break
             await asyncio.sleep(pause)
-            backoff = min(backoff * 2, longest)
+        order = [only] if only else servers.order()
+        candidates = [address for address in order if address not in hopeless]
         for index, address in enumerate(candidates):
             share = deadline.remaining / (len(candidates) - index)
             if not share:
                 break
             attempts += 1
             try:
-                return await _attempt(options, address, tls, deadline.sooner(share))
-            except (ConnectionError, TimeoutError) as error:
+                session = await _attempt(options, address, tls, deadline.sooner(share))
+            except Error as error:
                 _logger.debug("attempt %d: %s", attempts, error)
-                if isinstance(error, AuthenticationError):
+                if not _may_pass(error):
                     raise
                 last = error
+                failed(address, getattr(error, "retry_after", None))
                 if error.http_status in _FINAL_STATUSES:
                     hopeless.add(address)
-                    if len(hopeless) == len(options.addresses):
+                    if len(hopeless) == len(servers):
                         raise
-        candidates = [address for address in candidates if address not in hopeless]
+            else:
+                served(address)
+                servers.learn(session.instances, tls=options.tls)
+                return session
     spent = asyncio.get_running_loop().time() - started
     raise _no_session(options, attempts, deadline, spent, last)
+
+
+def _may_pass(error: Error) -> bool:
+    """Whether another server, or another attempt, may do better."""
+    if isinstance(error, AuthenticationError):
+        return False
+    return isinstance(error, (ConnectionError, TimeoutError)) or error.code in PASSING
 
 
 def _no_session(
@@ -103,6 +120,8 @@ def _no_session(
         endpoint=last.endpoint if last is not None and len(options.addresses) == 1 else None,
         http_status=last.http_status if last is not None else None,
     )
+    if isinstance(error, ConnectionError) and isinstance(last, ConnectionError):
+        error.retry_after = last.retry_after
     error.__cause__ = last
     return error
 
@@ -119,9 +138,10 @@ async def _tls_context(options: Options) -> ssl.SSLContext | None:
 
 async def _attempt(
     options: Options, address: Address, tls: ssl.SSLContext | None, deadline: Deadline
-) -> Transport:
+) -> WebSocketTransport:
     endpoint = options.endpoint(address)
-    session = WebSocketTransport(options, address)
+    place = Place(address)
+    session = WebSocketTransport(options, place)
     try:
         async with asyncio.timeout_at(deadline.when):
             await asyncio.get_running_loop().create_connection(
@@ -151,11 +171,14 @@ def _translate(error: BaseException, endpoint: str, deadline: Deadline) -> Error
         meaning = _STATUS_MEANINGS.get(status, "expected a WebSocket handshake")
         body = bytes(error.response.body or b"")[:_BODY_SHOWN].decode("utf-8", "replace").strip()
         cls = AuthenticationError if status in (401, 403) else ConnectionError
-        return cls(
+        refusal = cls(
             f"HTTP status {status}: {meaning}" + (f"; it says: {body}" if body else ""),
             endpoint=endpoint,
             http_status=status,
         )
+        seconds = error.response.headers.get("Retry-After", "")
+        refusal.retry_after = float(seconds) if seconds.isdecimal() else None
+        return refusal
     if isinstance(error, InvalidHandshake):
         return ConnectionError(f"no WebSocket handshake: {error}", endpoint=endpoint)
     if isinstance(error, ssl.SSLCertVerificationError):

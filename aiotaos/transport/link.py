@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -18,6 +19,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+_PING = b"aiotaos"
 _LINGER = 2.0  # seconds in which what is written must leave before the connection is dropped
 
 Message = bytes | bytearray | memoryview
@@ -39,6 +41,8 @@ class Link(asyncio.Protocol):
     Args:
         uri: Where to; may carry a secret and is never shown.
         compression: Whether to offer permessage-deflate.
+        keep_alive: Seconds of silence after which a ping is sent; after as many again the link is
+            dropped. Infinity: never.
         on_text: Receives each text message, as UTF-8 bytes.
         on_binary: Receives each binary message.
         on_lost: Called once when the link ends, however it ends, with the reason.
@@ -49,6 +53,7 @@ class Link(asyncio.Protocol):
         uri: str,
         *,
         compression: bool,
+        keep_alive: float,
         on_text: Callable[[Message], None],
         on_binary: Callable[[Message], None],
         on_lost: Callable[[Exception], None],
@@ -72,6 +77,11 @@ class Link(asyncio.Protocol):
         self._ending = False
         self._lost = False
         self._reaper: asyncio.TimerHandle | None = None
+        self._keep_alive = keep_alive
+        self._heard = 0.0
+        self._pinged = False
+        self._watch: asyncio.TimerHandle | None = None
+        self._silence: float | None = None
 
     async def open(self) -> None:
         """Wait for the handshake to succeed.
@@ -124,6 +134,7 @@ class Link(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
         self._core.receive_data(data)
         self._flush()
         self._dispatch()
@@ -139,8 +150,9 @@ class Link(asyncio.Protocol):
         self._core.receive_eof()
         self._dispatch()
         self._writable.set()
-        if self._reaper is not None:
-            self._reaper.cancel()
+        for timer in (self._reaper, self._watch):
+            if timer is not None:
+                timer.cancel()
         self._fail(exc or self._reason())
         self._ended.set_result(None)
 
@@ -151,6 +163,31 @@ class Link(asyncio.Protocol):
         self._writable.set()
 
     # The rest.
+
+    def _start_watch(self) -> None:
+        self._heard = self._loop.time()
+        if math.isfinite(self._keep_alive):
+            self._watch = self._loop.call_later(self._keep_alive, self._check_alive)
+
+    def _check_alive(self) -> None:
+        """Look whether the server is still there; the loop has read what had come before this."""
+        due = self._heard + self._keep_alive
+        now = self._loop.time()
+        if self._ending:
+            return
+        if now < due:
+            self._pinged = False
+        elif not self._pinged:
+            self._pinged = True
+            self._core.send_ping(_PING)
+            self._flush()
+            due = now + self._keep_alive
+        else:
+            self._silence = now - self._heard
+            self._fail(self._reason())
+            self.abort()
+            return
+        self._watch = self._loop.call_at(due, self._check_alive)
 
     def _end(self) -> None:
         """The WebSocket is over, the TCP connection soon will be."""
@@ -176,6 +213,8 @@ class Link(asyncio.Protocol):
 
     def _reason(self) -> Exception:
         close, broken = self._core.close_rcvd, self._core.parser_exc
+        if self._silence is not None:
+            return ConnectionResetError(f"no sign of the server for {self._silence:.1f} s")
         if close is not None:
             told = f"code {close.code}, {close.reason}" if close.reason else f"code {close.code}"
             return ConnectionResetError(f"the server closed the session ({told})")
@@ -202,6 +241,7 @@ class Link(asyncio.Protocol):
                 self._frame(event)
             elif not self._opened.done() and self._core.handshake_exc is None:
                 self._opened.set_result(None)
+                self._start_watch()
         if self._core.handshake_exc is not None and not self._opened.done():
             self._refuse(self._core.handshake_exc)
 

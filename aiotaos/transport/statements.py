@@ -41,17 +41,17 @@ class Statements:
         self._calls = calls
         self._has_stmt2 = True
 
-    async def prepare(self, sql: str, deadline: Deadline) -> ServerStatement:
+    async def prepare(self, sql: str, deadline: Deadline, req_id: int) -> ServerStatement:
         """Prepare a statement; see :meth:`aiotaos.transport.base.Transport.prepare`."""
         sql = without_leading_comments(sql)
         if self._has_stmt2:
             try:
-                return await self._prepare2(sql, deadline)
+                return await self._prepare2(sql, deadline, req_id)
             except Error as error:
                 if error.code != UNKNOWN_CODE or "unknown action" not in error.message:
                     raise
                 self._has_stmt2 = False
-        return await self._prepare1(sql, deadline)
+        return await self._prepare1(sql, deadline, req_id)
 
     async def bind(self, statement: ServerStatement, binding: Binding, deadline: Deadline) -> None:
         """Send rows; see :meth:`aiotaos.transport.base.Transport.bind`."""
@@ -99,8 +99,8 @@ class Statements:
 
     # stmt2.
 
-    async def _prepare2(self, sql: str, deadline: Deadline) -> ServerStatement:
-        statement = await self._init("stmt2_init", 2, sql, deadline)
+    async def _prepare2(self, sql: str, deadline: Deadline, req_id: int) -> ServerStatement:
+        statement = await self._init("stmt2_init", 2, sql, deadline, req_id)
         arguments = messages.PrepareArgs(next_req_id(), statement.id, sql, get_fields=True)
         reply = await self._step(
             statement, "stmt2_prepare", arguments, messages.PrepareReply, deadline
@@ -115,9 +115,8 @@ class Statements:
         return statement
 
     async def _init(
-        self, action: str, version: int, sql: str, deadline: Deadline
+        self, action: str, version: int, sql: str, deadline: Deadline, req_id: int
     ) -> ServerStatement:
-        req_id = next_req_id()
         arguments: messages.Arguments = messages.ReqIdArgs(req_id)
         if version == 2:
             arguments = messages.Stmt2InitArgs(req_id, single_stb_insert=True)
@@ -134,8 +133,8 @@ class Statements:
 
     # stmt v1.
 
-    async def _prepare1(self, sql: str, deadline: Deadline) -> ServerStatement:
-        statement = await self._init("init", 1, sql, deadline)
+    async def _prepare1(self, sql: str, deadline: Deadline, req_id: int) -> ServerStatement:
+        statement = await self._init("init", 1, sql, deadline, req_id)
         arguments = messages.PrepareArgs(next_req_id(), statement.id, sql)
         reply = await self._step(statement, "prepare", arguments, messages.PrepareReply, deadline)
         statement.parameter_count = len(placeholders(sql))

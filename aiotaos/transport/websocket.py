@@ -16,6 +16,7 @@ from ..protocol.block import Block, parse_block
 from .base import Deadline, ServerResult, ServerStatement, next_req_id
 from .calls import Call, Calls, Reply, read_late
 from .link import Message
+from .servers import Place
 from .statements import Statements
 
 _BINARY_SINCE = (3, 3, 2, 0)
@@ -28,11 +29,17 @@ class WebSocketTransport:
 
     Args:
         options: How to log in.
-        address: The server.
+        place: The server, and the session's place there.
+
+    Attributes:
+        instances: The servers of the cluster, as the server told them.
+        link: The socket.
     """
 
-    def __init__(self, options: Options, address: Address) -> None:
+    def __init__(self, options: Options, place: Place) -> None:
         self._options = options
+        self._address = address = place.address
+        self.instances: list[str] = []
         self._version = ""
         self._binary = True
         token = f"?token={quote(options.token)}" if options.token else ""
@@ -42,12 +49,18 @@ class WebSocketTransport:
             endpoint,
             compression=options.compression,
             write_timeout=options.write_timeout,
+            keep_alive=options.keep_alive,
+            on_end=place.leave,
         )
         self._statements = Statements(self._calls)
         self.link = self._calls.link
 
     def __repr__(self) -> str:
         return f"<WebSocketTransport {self._calls!r}>"
+
+    @property
+    def address(self) -> Address:
+        return self._address
 
     @property
     def endpoint(self) -> str:
@@ -89,11 +102,28 @@ class WebSocketTransport:
             connector="aiotaos",
             totp_code=options.totp_code or "",
             bearer_token=options.bearer_token or "",
+            list_instances=options.adapter_ha,
         )
         login = await self._calls.ask(
-            "conn", arguments, messages.VersionReply, deadline, req_id=req_id
+            "conn", arguments, messages.LoginReply, deadline, req_id=req_id
         )
         self._version = login.version or self._version
+        self.instances = login.list_instances or []
+
+    def is_running(self, req_id: int) -> bool:
+        return self._calls.is_running(req_id)
+
+    def is_fetching(self, result: ServerResult) -> bool:
+        call: Call | None = result.ahead
+        return call is not None and self._calls.is_waiting(call)
+
+    async def set_timezone(self, name: str | None, deadline: Deadline) -> None:
+        req_id = next_req_id()
+        options = [messages.ConnectionOption(messages.OPTION_TIMEZONE, name)]
+        arguments = messages.OptionsArgs(req_id, options)
+        await self._calls.ask(
+            "options_connection", arguments, messages.Envelope, deadline, req_id=req_id
+        )
 
     async def current_database(self, deadline: Deadline) -> str | None:
         req_id = next_req_id()
@@ -123,6 +153,9 @@ class WebSocketTransport:
         self._calls.abandon()
         self.link.abort()
 
+    def drop(self, reason: Exception) -> None:
+        self._calls.lose(reason)
+
     # Statements and results.
 
     async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
@@ -148,6 +181,7 @@ class WebSocketTransport:
     ) -> ServerResult:
         try:
             return ServerResult(
+                transport=self,
                 id=id,
                 req_id=req_id,
                 sql=sql,
@@ -279,8 +313,8 @@ class WebSocketTransport:
 
     # Prepared statements and schemaless writing.
 
-    async def prepare(self, sql: str, deadline: Deadline) -> ServerStatement:
-        return await self._statements.prepare(sql, deadline)
+    async def prepare(self, sql: str, deadline: Deadline, req_id: int) -> ServerStatement:
+        return await self._statements.prepare(sql, deadline, req_id)
 
     async def bind(self, statement: ServerStatement, binding: Binding, deadline: Deadline) -> None:
         await self._statements.bind(statement, binding, deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import logging
 
 import pytest
@@ -46,6 +47,7 @@ async def dial(clean, ears):
         link = Link(
             f"ws://127.0.0.1:{port}{path}",
             compression=compression,
+            keep_alive=math.inf,
             on_text=ears.text,
             on_binary=ears.binary,
             on_lost=ears.lost.append,
@@ -113,6 +115,7 @@ async def test_an_abort_before_there_is_a_connection(ears):
     link = Link(
         "ws://127.0.0.1:1/ws",
         compression=False,
+        keep_alive=math.inf,
         on_text=ears.text,
         on_binary=ears.binary,
         on_lost=ears.lost.append,

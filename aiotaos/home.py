@@ -1,0 +1,47 @@
+"""Where something belongs: an event loop and a process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from .errors import InterfaceError
+
+
+class Home:
+    """The event loop and the process that made something; it cannot be used elsewhere.
+
+    Attributes:
+        loop: The event loop.
+    """
+
+    __slots__ = ("_pid", "loop")
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+
+    def check(self, what: str) -> None:
+        """Check that this is the place.
+
+        Raises:
+            InterfaceError: It is another event loop, or a process that was forked off.
+        """
+        try:
+            if asyncio.get_running_loop() is self.loop:
+                return
+        except RuntimeError:
+            pass
+        if self.is_forked:
+            raise InterfaceError(f"{what} was opened before a fork; open another in this process")
+        raise InterfaceError(f"{what} belongs to another event loop; open one in this loop")
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is another process."""
+        return os.getpid() != self._pid
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether there is no such place any more: the loop is closed, or this is a fork."""
+        return self.loop.is_closed() or self.is_forked

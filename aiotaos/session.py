@@ -1,0 +1,244 @@
+"""A session that survives: the transport of the moment, and what it takes to have another."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from datetime import tzinfo
+from typing import TYPE_CHECKING, TypeVar
+
+from .errors import (
+    ConnectionError,
+    Error,
+    InterfaceError,
+    ProgrammingError,
+    TimeoutError,
+)
+from .kill import Killer
+from .options import Address, Options, Road
+from .prepared import StatementCache
+from .transport.base import Deadline, Transport
+from .transport.dial import open_session
+from .transport.retry import SESSION_GONE, Attempts
+from .transport.servers import Servers
+
+if TYPE_CHECKING:
+    from .embedded.shared import Hold
+
+T = TypeVar("T")
+
+_RUNS_LONG = 2.0  # seconds after which a query that is given up is stopped on the server
+_NO_DATABASE = frozenset({0x0383, 0x0388})
+_restoring: ContextVar[object] = ContextVar("aiotaos_restoring", default=None)
+_logger = logging.getLogger("aiotaos.session")
+
+
+class Session:
+    """A session with one of several servers, opened again when it is lost.
+
+    Args:
+        options: How to open it.
+        servers: Where.
+        transport: The session as it stands now.
+        hold: Its hold on an embedded server.
+
+    Attributes:
+        options: How to open it; with the present time zone.
+        transport: The session as it stands now; it may be lost.
+        prepared: The INSERTs that are kept prepared.
+        database: The current database, as far as known.
+        database_is_sure: False when a USE was given up before its answer came.
+        losses: How often it was lost and opened again.
+        on_restored: Awaited each time the session was opened again, before other calls go on.
+    """
+
+    def __init__(
+        self, options: Options, servers: Servers, transport: Transport, hold: Hold | None = None
+    ) -> None:
+        self.options = options
+        self._servers = servers
+        self._hold = hold
+        self.transport = transport
+        self.prepared = StatementCache(self)
+        self.database = options.database
+        self.database_is_sure = True
+        self.tz: tzinfo = options.tz
+        self.on_restored: Callable[[], Awaitable[None]] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._killer: Killer | None = None
+        self.losses = 0
+        self._closed = False
+
+    @classmethod
+    async def open(cls, options: Options, servers: Servers, only: Address | None = None) -> Session:
+        """Open a session; arguments and errors as :func:`~aiotaos.transport.dial.open_session`."""
+        if options.road is not Road.EMBEDDED:
+            return cls(options, servers, await open_session(options, servers, only))
+        from .embedded.shared import open_embedded
+
+        transport, target, hold = await open_embedded(options)
+        return cls(target, Servers(target.addresses), transport, hold)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.transport.endpoint} {self.state}>"
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed by this side."""
+        return self._closed
+
+    @property
+    def state(self) -> str:
+        """``open``, ``lost``, ``reconnecting`` or ``closed``."""
+        if self._closed:
+            return "closed"
+        if self._task is not None:
+            return "reconnecting"
+        return "lost" if self.transport.closed else "open"
+
+    async def run(self, operation: Callable[[Transport], Awaitable[T]], attempts: Attempts) -> T:
+        """Run something on the session, and again where that is safe and may help.
+
+        Raises:
+            Error: That of the last attempt.
+        """
+        while True:
+            transport = self.transport
+            try:
+                if transport.closed or self._task is not None:
+                    transport = await self.live(attempts.deadline)
+                return await operation(transport)
+            except Error as error:
+                if error.code in SESSION_GONE:
+                    transport.drop(error)
+                await attempts.pause(error)
+                _logger.debug("%r: attempt %d after: %s", self, attempts.count, error)
+
+    async def live(self, deadline: Deadline) -> Transport:
+        """The session's transport, opened again if it was lost.
+
+        Raises:
+            ConnectionError: No server could be reached.
+            TimeoutError: Not within the deadline.
+            InterfaceError: The session was closed.
+        """
+        if self._task is not None and _restoring.get() is self._task:  # on_restored itself
+            if self.transport.closed:
+                raise ConnectionError(
+                    "the connection was lost again while it was restored",
+                    endpoint=self.transport.endpoint,
+                )
+            return self.transport
+        while not self._closed and (self.transport.closed or self._task is not None):
+            if self._task is None:
+                self._task = asyncio.create_task(self._restore(), name=f"{self!r}: reconnect")
+                self._task.add_done_callback(self._restored)
+            task = self._task
+            limit = None if deadline.when is None else deadline.remaining
+            await asyncio.wait([task], timeout=limit)
+            if not task.done():
+                raise TimeoutError(
+                    f"the connection was lost, and there was none again within "
+                    f"{deadline.seconds:g} s",
+                    endpoint=self.transport.endpoint,
+                    may_have_run=False,
+                )
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        if self._closed:
+            raise InterfaceError(
+                "the connection was closed during the call", endpoint=self.transport.endpoint
+            )
+        return self.transport
+
+    def _restored(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled():
+            task.exception()  # whoever waits has it; nobody need wait
+
+    async def _restore(self) -> None:
+        _restoring.set(asyncio.current_task())
+        lost = self.transport.endpoint
+        options = dataclasses.replace(self.options, database=self.database)
+        try:
+            transport = await open_session(options, self._servers)
+        except ProgrammingError as error:
+            if error.code not in _NO_DATABASE or self.database is None:
+                raise
+            _logger.warning("%s: the database %r is gone: %s", lost, self.database, error)
+            options = dataclasses.replace(options, database=None)
+            transport = await open_session(options, self._servers)
+        self.transport = transport
+        self.losses += 1
+        self.database, self.database_is_sure = options.database, True
+        self.prepared.clear()
+        _logger.info("%s was lost, reconnected to %s", lost, transport.endpoint)
+        if self.on_restored is not None:
+            try:
+                await self.on_restored()
+            except BaseException:
+                transport.terminate()
+                raise
+
+    # State.
+
+    async def ask_database(self, transport: Transport, deadline: Deadline) -> None:
+        """Learn the current database from the server."""
+        self.database = await transport.current_database(deadline)
+        self.database_is_sure = True
+
+    async def set_timezone(self, name: str | None, deadline: Deadline) -> None:
+        """Change the time zone, on both sides."""
+        options = dataclasses.replace(self.options, timezone=name)
+        attempts = Attempts(self.options, deadline, safe=True)
+        await self.run(lambda transport: transport.set_timezone(name, deadline), attempts)
+        self.options, self.tz = options, options.tz
+
+    # Stopping.
+
+    def stop(self, req_id: int, seconds: float, is_running: Callable[[], bool]) -> None:
+        """Stop a query on the server that was given up after ``seconds``, if the options say so."""
+        mode = self.options.cancel
+        if mode == "leave" or (mode == "auto" and seconds < _RUNS_LONG) or not is_running():
+            return
+        if self._killer is None:
+            self._killer = Killer(self._open_side)
+        self._killer.stop(req_id, is_running)
+
+    async def _open_side(self) -> Transport:
+        options = dataclasses.replace(self.options, database=None, conn_retries=0)
+        return await open_session(options, self._servers)
+
+    # The end.
+
+    async def close(self, timeout: float) -> None:
+        """End in an orderly manner, within ``timeout`` seconds."""
+        self._closed = True
+        try:
+            if self._killer is not None:
+                await self._killer.close()
+        finally:
+            task = self._task
+            if task is not None:
+                task.cancel()
+            try:
+                await self.transport.close(timeout)
+                if task is not None:
+                    await asyncio.wait([task])
+            finally:
+                if self._hold is not None:
+                    await self._hold.release()
+
+    def terminate(self) -> None:
+        """End at once."""
+        self._closed = True
+        if self._killer is not None:
+            self._killer.terminate()
+        if self._task is not None:
+            self._task.cancel()
+        self.transport.terminate()
+        if self._hold is not None:
+            self._hold.release_soon()
