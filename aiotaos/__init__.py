@@ -37,6 +37,8 @@ from .errors import (
 from .hooks import Hooks, Query
 from .official_statement import OfficialStatement
 from .options import Options
+from .pool import Pool, create_pool
+from .pooled import PooledConnection, PoolStats
 from .protocol.block import Block, FixedColumn, Row, VariableColumn
 from .result import Result
 from .row_factories import (
@@ -86,7 +88,10 @@ __all__ = [
     "OfficialStatement",
     "OperationalError",
     "Options",
+    "Pool",
     "PoolFull",
+    "PoolStats",
+    "PooledConnection",
     "Precision",
     "ProgrammingError",
     "ProtocolError",
@@ -114,6 +119,7 @@ __all__ = [
     "apilevel",
     "class_row",
     "connect",
+    "create_pool",
     "dict_row",
     "line",
     "namedtuple_row",

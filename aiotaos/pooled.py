@@ -1,0 +1,206 @@
+"""What a pool lends: connections that go back to it."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic
+from weakref import WeakSet
+
+from .connection import Connection
+from .errors import InterfaceError
+from .result import Result
+from .row_factories import R
+from .session import Session
+from .statement import Statement
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+_OWN_FRAMES = 3  # of the stack where a connection is taken
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """What a pool holds, and what it has done.
+
+    Attributes:
+        min_size: Sessions that it keeps.
+        max_size: Sessions that it may have.
+        size: Sessions that it has, those that are being opened included.
+        idle: Sessions that wait to be used.
+        used: Sessions that are borrowed, or being put back.
+        opening: Sessions that are being opened.
+        waiting: Tasks that wait for a connection.
+        acquired: Connections lent so far.
+        wait_time: Seconds that tasks have waited for them, in sum.
+        opened: Sessions opened so far.
+        closed: Sessions closed so far, for whatever reason.
+        lost: Sessions that broke; opened again in place, or replaced.
+        errors: Attempts to open a session that failed.
+    """
+
+    min_size: int
+    max_size: int
+    size: int
+    idle: int
+    used: int
+    opening: int
+    waiting: int
+    acquired: int
+    wait_time: float
+    opened: int
+    closed: int
+    lost: int
+    errors: int
+
+
+class Member:
+    """A session of a pool.
+
+    Attributes:
+        session: The session.
+        expires: When it is to be replaced, on the loop's clock.
+        idle_since: When it was put back, on the loop's clock.
+        database: The database that it is put back to.
+        timezone: The time zone that it is put back to.
+        losses: How often it had been lost when that was last counted.
+        retired: Whether it is closed instead of being put back.
+        taken_at: Where it was borrowed, if asyncio's debug mode is on.
+    """
+
+    __slots__ = (
+        "database", "expires", "idle_since", "losses", "retired", "session", "taken_at", "timezone",
+    )  # fmt: skip
+
+    def __init__(self, session: Session, expires: float) -> None:
+        self.session = session
+        self.expires = expires
+        self.idle_since = 0.0
+        self.losses = 0
+        self.retired = False
+        self.taken_at: str | None = None
+        self.note_state()
+
+    def note_state(self) -> None:
+        """What the session is now is what it is put back to."""
+        self.database = self.session.database
+        self.timezone = self.session.options.timezone
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its link is broken."""
+        return self.session.transport.closed
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a borrower has left another database or time zone."""
+        session = self.session
+        return (
+            session.database != self.database
+            or session.options.timezone != self.timezone
+            or not session.database_is_sure
+        )
+
+
+class PooledConnection(Connection[R]):
+    """A connection that was borrowed from a pool; :meth:`close` ends its session for good."""
+
+    def __init__(self, pool: Pool[R], member: Member) -> None:
+        super().__init__(member.session, pool.row_factory, pool._hooks)
+        self._pool = pool
+        self._member = member
+        self._released = False
+        self._held: WeakSet[Result[Any] | Statement[Any]] = WeakSet()
+        if self._home.loop.get_debug():
+            frames = traceback.extract_stack(limit=_OWN_FRAMES + 3)[:-_OWN_FRAMES]
+            member.taken_at = ", ".join(
+                f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames)
+            )
+
+    def __repr__(self) -> str:
+        if self._released:
+            return f"<PooledConnection {self.endpoint} released>"
+        return super().__repr__().replace("<Connection", "<PooledConnection", 1)
+
+    def release(self) -> None:
+        """Give it back to the pool; its unread results and its statements end. May be repeated."""
+        if not self._closed:
+            self._closed = self._released = True
+            self._let_go()
+            self._pool._put_back(self._member)
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Close its session; the pool opens another when one is needed. May be called again."""
+        if not self._closed:
+            self._let_go()
+            self._pool._forget(self._member)
+        await super().close(timeout=timeout)
+
+    def terminate(self) -> None:
+        """Drop its session at once. May be called again."""
+        if not self._closed:
+            self._pool._forget(self._member)
+        super().terminate()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) or not hasattr(self, "_member") or self._home.is_gone:
+            return
+        where = self._member.taken_at or "PYTHONASYNCIODEBUG=1 tells where"
+        warnings.warn(
+            f"{self!r} was never returned to its pool; taken at: {where}",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+        self._home.loop.call_soon_threadsafe(self._pool._drop, self._member)
+
+    def _check(self) -> None:
+        if self._released:
+            raise InterfaceError("the connection was released to its pool; acquire another")
+        super()._check()
+
+    def _hold(self, held: Result[Any] | Statement[Any]) -> None:
+        self._held.add(held)
+
+    def _let_go(self) -> None:
+        for held in list(self._held):
+            held._give_up()
+
+
+class Acquiring(Generic[R]):
+    """What :meth:`Pool.acquire` returns: await it, or enter it with ``async with``."""
+
+    __slots__ = ("_connection", "_pool", "_timeout")
+
+    def __init__(self, pool: Pool[R], timeout: float | None) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._connection: PooledConnection[R] | None = None
+
+    def __await__(self) -> Generator[Any, None, PooledConnection[R]]:
+        return self._pool._acquire(self._timeout).__await__()
+
+    async def __aenter__(self) -> PooledConnection[R]:
+        self._connection = connection = await self._pool._acquire(self._timeout)
+        return connection
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._connection is not None:
+            self._connection.release()
