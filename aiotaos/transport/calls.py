@@ -222,13 +222,14 @@ class Calls:
 
     def start(self, call: Call, frame: bytes | str) -> None:
         """Send a request; its answer goes to ``call.reply``."""
+        others_wait = bool(self._calls)
         self._calls[call.req_id] = call
         if call.result_id is not None:
             self._blocks[call.result_id] = call
         if isinstance(frame, str):
-            self.link.send_text(frame.encode())
+            self.link.send_text(frame.encode(), soon=others_wait)
         else:
-            self.link.send_binary(frame)
+            self.link.send_binary(frame, soon=others_wait)
 
     async def wait(self, call: Call, deadline: Deadline) -> Reply:
         """Wait for the answer.
@@ -312,7 +313,7 @@ class Calls:
     def send(self, action: str, arguments: messages.Arguments) -> None:
         """Send a request to which no answer matters."""
         if not self.closed:
-            self.link.send_text(messages.request(action, arguments).encode())
+            self.link.send_text(messages.request(action, arguments).encode(), soon=True)
 
     def abandon(self) -> None:
         """Fail what waits, because the session is being closed."""

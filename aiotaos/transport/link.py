@@ -20,6 +20,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 _PING = b"aiotaos"
+_SHORT = 4096  # bytes of a message that is sent together with others
 _LINGER = 2.0  # seconds in which what is written must leave before the connection is dropped
 
 Message = bytes | bytearray | memoryview
@@ -76,6 +77,7 @@ class Link(asyncio.Protocol):
         self._fragments: list[Message] = []
         self._ending = False
         self._lost = False
+        self._flush_due = False
         self._reaper: asyncio.TimerHandle | None = None
         self._keep_alive = keep_alive
         self._heard = 0.0
@@ -100,17 +102,28 @@ class Link(asyncio.Protocol):
         """Wait until the write buffer has room."""
         await self._writable.wait()
 
-    def send_text(self, data: bytes) -> None:
-        """Send a text message; nothing is sent when the link is about to end."""
+    def send_text(self, data: bytes, *, soon: bool = False) -> None:
+        """Send a text message; nothing is sent when the link is about to end.
+
+        With ``soon``, a short one goes out in the next turn of the loop, together with others:
+        a call of the system for each is what many small queries cost most.
+        """
         if self._core.state is State.OPEN:
             self._core.send_text(data)
-            self._flush()
+            self._flush_when(data, soon)
 
-    def send_binary(self, data: bytes) -> None:
-        """Send a binary message; nothing is sent when the link is about to end."""
+    def send_binary(self, data: bytes, *, soon: bool = False) -> None:
+        """Send a binary message; arguments as :meth:`send_text`."""
         if self._core.state is State.OPEN:
             self._core.send_binary(data)
+            self._flush_when(data, soon)
+
+    def _flush_when(self, data: bytes, soon: bool) -> None:
+        if not soon or len(data) > _SHORT:
             self._flush()
+        elif not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
 
     async def close(self) -> None:
         """Do the closing handshake and wait for the end of the connection."""
@@ -223,11 +236,14 @@ class Link(asyncio.Protocol):
         return ConnectionResetError("the connection was closed by the other side")
 
     def _flush(self) -> None:
+        self._flush_due = False
         transport = self._transport
+        parts = self._core.data_to_send()
         if transport is None or transport.is_closing():
-            self._core.data_to_send()
             return
-        for data in self._core.data_to_send():
+        if len(parts) > 1 and all(parts) and max(map(len, parts)) <= 2 * _SHORT:
+            parts = [b"".join(parts)]
+        for data in parts:
             if data:
                 transport.write(data)
             elif transport.can_write_eof():

@@ -86,8 +86,8 @@ class Servers:
         """Take in what the server says of its cluster: ``host:port``, or ``https://host:port``."""
         for instance in instances:
             scheme, _, rest = instance.rpartition("://")
-            parts = urlsplit(f"//{rest}")
             try:
+                parts = urlsplit(f"//{rest}")
                 host, port = parts.hostname, parts.port or ADAPTER_PORT
             except ValueError:
                 host = None
