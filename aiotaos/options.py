@@ -419,6 +419,17 @@ def seconds(name: str, value: object) -> float:
     return number
 
 
+def whole_number(name: str, value: object, least: int = 0) -> int:
+    """Check a number of something.
+
+    Raises:
+        InterfaceError: It is not a whole number, or less than ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InterfaceError(f"{name}: expected a whole number from {least}, got {value!r}")
+    return value
+
+
 def timezone_name(name: str, value: object) -> str:
     """Check the name of a time zone.
 

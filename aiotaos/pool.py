@@ -24,7 +24,7 @@ from .errors import InterfaceError, PoolFull, TimeoutError
 from .home import Home
 from .hooks import Hooks
 from .insert import Target
-from .options import Address, OptionArguments, Options, seconds
+from .options import Address, OptionArguments, Options, seconds, whole_number
 from .pooled import Acquiring, Member, PooledConnection, PoolStats
 from .protocol.bind import Binding
 from .protocol.block import Row
@@ -160,7 +160,9 @@ class Pool(Verbs[R]):
         hooks: Hooks | None,
     ) -> None:
         self._min_size, self._max_size = _sizes(min_size, max_size)
-        self._max_waiting = None if max_waiting is None else _count("max_waiting", max_waiting)
+        self._max_waiting = (
+            None if max_waiting is None else whole_number("max_waiting", max_waiting)
+        )
         self._acquire_timeout = seconds("acquire_timeout", acquire_timeout)
         self._max_idle = seconds("max_idle", max_idle)
         self._max_lifetime = seconds("max_lifetime", max_lifetime)
@@ -804,13 +806,7 @@ def _tick(reference: weakref.ref[Pool[Any]]) -> None:
 
 
 def _sizes(min_size: int, max_size: int) -> tuple[int, int]:
-    least, most = _count("min_size", min_size), _count("max_size", max_size, 1)
+    least, most = whole_number("min_size", min_size), whole_number("max_size", max_size, 1)
     if least > most:
         raise InterfaceError(f"min_size: expected at most max_size, {most}, got {least}")
     return least, most
-
-
-def _count(name: str, value: object, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InterfaceError(f"{name}: expected a whole number from {least}, got {value!r}")
-    return value

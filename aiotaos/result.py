@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic
 
 from .errors import Error, InterfaceError, ResultError
-from .options import seconds
+from .options import seconds, whole_number
 from .protocol.block import Block, Row
 from .protocol.rows import RowDecoder
 from .row_factories import R, RowFactory, RowMaker, dict_row, tuple_row
@@ -130,8 +130,7 @@ class Result(Generic[R]):
             size: Number of rows, at least 1.
             timeout: Seconds, for all of it.
         """
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InterfaceError(f"size: expected a whole number of rows from 1, got {size!r}")
+        whole_number("size", size, 1)
         deadline = self._deadline(timeout)
         rows: list[R] = []
         while len(rows) < size:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, Unpack, overload
 from .binding import Shape
 from .errors import DatabaseError, InterfaceError
 from .insert import BATCH_ROWS, Target
-from .options import Options, seconds
+from .options import Options, seconds, whole_number
 from .protocol.bind import Binding
 from .protocol.messages import InsertArgs
 from .protocol.sql import first_word
@@ -227,13 +227,12 @@ class Verbs(ABC, Generic[R]):
         Raises:
             InterfaceError: The result has no such column.
         """
-        if isinstance(column, bool) or not isinstance(column, int):
-            raise InterfaceError(f"column: expected a whole number from 0, got {column!r}")
+        whole_number("column", column)
         deadline = self._deadline(timeout)
         result = await self._open(
             check_sql(sql), params, checked_req_id(req_id), deadline, tuple_row
         )
-        if not result.is_update and not 0 <= column < result.field_count:
+        if not result.is_update and column >= result.field_count:
             await result.aclose()
             raise InterfaceError(f"column: expected 0 to {result.field_count - 1}, got {column!r}")
         row = await result._read_first(deadline)
@@ -281,8 +280,7 @@ class Verbs(ABC, Generic[R]):
             Error: The server refuses a batch.
         """
         self._check()
-        if isinstance(batch_rows, bool) or not isinstance(batch_rows, int) or batch_rows < 1:
-            raise InterfaceError(f"batch_rows: expected a whole number from 1, got {batch_rows!r}")
+        whole_number("batch_rows", batch_rows, 1)
         return await self._insert(Target(table, tbname, tags, columns), data, batch_rows, timeout)
 
     def writer(

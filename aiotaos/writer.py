@@ -25,7 +25,7 @@ from .errors import (
     WriteError,
 )
 from .insert import Target
-from .options import seconds
+from .options import seconds, whole_number
 from .sources import Row
 from .tasks import ended
 
@@ -146,19 +146,12 @@ class Writer:
         on_error: OnError | None = None,
         timeout: float | None = None,
     ) -> None:
-        for name, value, least in (
-            ("max_rows", max_rows, 1),
-            ("max_pending", max_pending, 1),
-            ("max_retries", max_retries, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InterfaceError(f"{name}: expected a whole number from {least}, got {value!r}")
         self._connection = connection
         self._target = target
-        self._max_rows = max_rows
+        self._max_rows = whole_number("max_rows", max_rows, 1)
         self._max_delay = seconds("max_delay", max_delay)
-        self._max_pending = max_pending
-        self._max_retries = max_retries
+        self._max_pending = whole_number("max_pending", max_pending, 1)
+        self._max_retries = whole_number("max_retries", max_retries)
         self._on_error = on_error
         self._timeout = None if timeout is None else seconds("timeout", timeout)
         if on_error is not None and not callable(on_error):

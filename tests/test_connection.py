@@ -164,7 +164,7 @@ async def test_fetchval(server, any_conn):
     assert await any_conn.fetchval("insert", column=3) is None
 
 
-@pytest.mark.parametrize("column", [2, -1, 10**20])
+@pytest.mark.parametrize("column", [2, 10**20])
 async def test_a_column_that_does_not_exist(server, any_conn, column):
     fields = [Field("a", TypeCode.INT, 4), Field("b", TypeCode.VARCHAR, 4)]
     server.rows("rows", fields, [[1, 2], ["x", "y"]])
@@ -173,7 +173,7 @@ async def test_a_column_that_does_not_exist(server, any_conn, column):
     await server.until(lambda: server.session.freed == ["rows"])
 
 
-@pytest.mark.parametrize("column", ["a", None, 1.0, True])
+@pytest.mark.parametrize("column", ["a", None, 1.0, True, -1])
 async def test_a_column_that_is_no_number(server, conn, column):
     with pytest.raises(InterfaceError, match="column: expected a whole number from 0"):
         await conn.fetchval("select 1", column=column)

@@ -165,7 +165,7 @@ async def test_fetch_all_into_dict(server, any_conn, factory):
 @pytest.mark.parametrize("size", [0, -1, 1.0, "2", None, True])
 async def test_a_bad_size(any_conn, rows, size):
     result = await any_conn.query("rows")
-    with pytest.raises(InterfaceError, match="size: expected a whole number of rows from 1"):
+    with pytest.raises(InterfaceError, match="size: expected a whole number from 1"):
         await result.fetchmany(size)
     assert await result.fetchall() == rows
 
