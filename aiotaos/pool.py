@@ -16,7 +16,7 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from .binding import Shape
 from .connection import Connection
@@ -24,7 +24,7 @@ from .errors import InterfaceError, PoolFull, TimeoutError
 from .home import Home
 from .hooks import Hooks
 from .insert import Target
-from .options import Address, OptionArguments, Options, seconds, whole_number
+from .options import Address, OptionArguments, Options, Road, seconds, whole_number
 from .pooled import Acquiring, Member, PooledConnection, PoolStats
 from .protocol.bind import Binding
 from .protocol.block import Row
@@ -38,6 +38,9 @@ from .transport.base import Deadline
 from .transport.retry import Backoff
 from .transport.servers import Servers
 from .verbs import Verbs
+
+if TYPE_CHECKING:
+    from .embedded.shared import Hold
 
 T = TypeVar("T")
 
@@ -174,6 +177,7 @@ class Pool(Verbs[R]):
         self._hooks = hooks
         self.row_factory = row_factory
         self._home: Home | None = None
+        self._hold: Hold | None = None
         self._closed = False
         self._servers = Servers(options.addresses)
         self._idle: list[Member] = []
@@ -241,6 +245,10 @@ class Pool(Verbs[R]):
         self._home = Home()
         self._schedule()
         try:
+            if self._options.road is Road.EMBEDDED:  # its data must outlive a session
+                from .embedded.shared import hold_embedded
+
+                _, self._hold = await hold_embedded(self._options)
             tasks = [self._grow() for _ in range(self._min_size)]
             if tasks:
                 await asyncio.wait(tasks)
@@ -291,6 +299,8 @@ class Pool(Verbs[R]):
         finally:
             self._drop_all()
             await ended(self._tasks.copy())
+            if self._hold is not None:
+                await self._hold.release()
 
     def terminate(self) -> None:
         """Drop all sessions at once. May be called again."""
@@ -299,6 +309,8 @@ class Pool(Verbs[R]):
             return
         self._shut()
         self._drop_all()
+        if self._hold is not None:
+            self._hold.release_soon()
 
     def __del__(self) -> None:
         home = getattr(self, "_home", None)
@@ -307,6 +319,8 @@ class Pool(Verbs[R]):
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         for member in self._idle:
             home.loop.call_soon_threadsafe(member.session.terminate)
+        if self._hold is not None:
+            home.loop.call_soon_threadsafe(self._hold.release_soon)
 
     def _shut(self) -> None:
         """Take no more; those who wait go away."""

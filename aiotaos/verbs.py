@@ -257,7 +257,7 @@ class Verbs(ABC, Generic[R]):
 
         Args:
             table: ``table`` or ``database.table``, as TDengine stores the name; the super table
-                if ``tbname`` is given.
+                if ``tbname`` is given; then TDengine wants a current database in any case.
             data: Rows (tuples, mappings, dataclasses), a dict of columns, a structured numpy array,
                 or anything with Arrow's PyCapsule interface (pyarrow, pandas, polars); or an
                 iterator or asynchronous iterator of these. What a mapping lacks is NULL.

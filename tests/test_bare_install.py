@@ -13,8 +13,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "aiotaos"
 OPTIONAL = (
-    "aiohttp", "anyio", "duckdb", "matplotlib", "pandas", "polars", "pyarrow", "pytest",
-    "sqlalchemy", "sqlglot", "taos", "taosws",
+    "aiohttp", "anyio", "duckdb", "matplotlib", "opentelemetry", "pandas", "polars", "pyarrow",
+    "pytest", "sqlalchemy", "sqlglot", "taos", "taosws",
 )  # fmt: skip
 
 

@@ -36,13 +36,11 @@ _servers: dict[_Key, _Shared] = {}
 _stopping: set[asyncio.Task[None]] = set()
 
 
-async def open_embedded(options: Options) -> tuple[Transport, Options, Hold]:
-    """Open a session with the shared server, starting it if need be.
-
-    A database that the options name is made if it does not exist: in a fresh server none does.
+async def hold_embedded(options: Options) -> tuple[Options, Hold]:
+    """Hold the shared server, starting it if need be.
 
     Returns:
-        The session, the options it stands for (those of a WebSocket), and its hold on the server.
+        The options of a WebSocket to it, and the hold.
     """
     key = _key(options)
     shared = _servers.setdefault(key, _Shared(key[1]))
@@ -52,29 +50,43 @@ async def open_embedded(options: Options) -> tuple[Transport, Options, Hold]:
             if not shared.running:
                 await shared.server.start()
                 shared.running = True
-        target = dataclasses.replace(
-            options,
-            road=Road.WEBSOCKET,
-            addresses=(Address("127.0.0.1", shared.server.port),),
-            database=None,
-            data=None,
-        )
-        session = await open_session(target, Servers(target.addresses))
     except BaseException:
         await _release(key, shared)
         raise
-    hold = Hold(key, shared)
-    if options.database is not None:
+    target = dataclasses.replace(
+        options,
+        road=Road.WEBSOCKET,
+        addresses=(Address("127.0.0.1", shared.server.port),),
+        data=None,
+    )
+    return target, Hold(key, shared)
+
+
+async def open_embedded(options: Options) -> tuple[Transport, Options, Hold]:
+    """Open a session with the shared server.
+
+    A database that the options name is made if it does not exist: in a fresh server none does.
+
+    Returns:
+        The session, the options it stands for (those of a WebSocket), and its hold on the server.
+    """
+    target, hold = await hold_embedded(options)
+    try:
+        plain = dataclasses.replace(target, database=None)
+        session = await open_session(plain, Servers(target.addresses))
         try:
-            deadline = Deadline(options.connect_timeout)
-            name = options.database.replace("`", "")
-            for sql in (f"create database if not exists `{name}`", f"use `{name}`"):
-                await session.query(sql, next_req_id(), deadline)
+            if options.database is not None:
+                deadline = Deadline(options.connect_timeout)
+                name = options.database.replace("`", "")
+                for sql in (f"create database if not exists `{name}`", f"use `{name}`"):
+                    await session.query(sql, next_req_id(), deadline)
         except BaseException:
-            await session.close(options.connect_timeout)
-            await hold.release()
+            session.terminate()
             raise
-    return session, dataclasses.replace(target, database=options.database), hold
+    except BaseException:
+        await hold.release()
+        raise
+    return session, target, hold
 
 
 def _key(options: Options) -> _Key:

@@ -1,4 +1,4 @@
-"""Opening sessions: addresses, retries, time-outs, refusals, TLS."""
+"""Opening sessions: addresses, retries, time-outs, refusals."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ import logging
 import math
 import re
 import socket
-import ssl
-from pathlib import Path
 
 import pytest
 
 import aiotaos
-from aiotaos import AuthenticationError, InterfaceError, NotSupportedError, ProgrammingError
-
-TLS = Path(__file__).parents[1] / "data" / "tls"
+from aiotaos import AuthenticationError, NotSupportedError, ProgrammingError
 
 
 @pytest.fixture
@@ -447,96 +443,6 @@ async def test_attempts_are_logged(dead_port, clean, caplog):
     await refused(f"ws://127.0.0.1:{dead_port}", conn_retries=1, retry_backoff_ms=1)
     lines = [record.getMessage() for record in caplog.records if record.name == "aiotaos.connect"]
     assert [line.partition(":")[0] for line in lines] == ["attempt 1", "attempt 2"]
-
-
-# TLS.
-
-
-@pytest.fixture
-def tls_context():
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
-    return context
-
-
-@pytest.fixture
-async def tls_server(start_server, tls_context):
-    server = await start_server(ssl=tls_context)
-    server.integers("rows", list(range(100_000)), [7])
-    return server
-
-
-@pytest.mark.parametrize(
-    ("host", "options"),
-    [
-        ("localhost", {"tls_ca": str(TLS / "cert.pem")}),
-        ("localhost", {"tls_ca": (TLS / "cert.pem").read_text(), "tls_mode": "verify_identity"}),
-        ("127.0.0.1", {"tls_ca": str(TLS / "cert.pem"), "tls_mode": "verify_ca"}),
-        ("127.0.0.1", {"tls_mode": "none"}),
-    ],
-)
-async def test_tls(tls_server, host, options):
-    async with aiotaos.connect(
-        f"wss://{host}:{tls_server.port}", conn_retries=0, **options
-    ) as conn:
-        assert conn.endpoint == f"wss://{host}:{tls_server.port}"
-        assert (await conn.fetch("rows"))[-1] == (7,)
-        assert await conn.fetchval("select 1") == 1
-
-
-@pytest.mark.parametrize(
-    ("host", "options", "told"),
-    [
-        ("localhost", {}, "the certificate was refused: self-signed certificate"),
-        ("localhost", {"tls_mode": "verify_ca"}, "the certificate was refused: self-signed"),
-        ("127.0.0.1", {"tls_ca": str(TLS / "cert.pem")}, "the certificate was refused: IP address"),
-    ],
-)
-async def test_a_certificate_that_is_refused(tls_server, host, options, told):
-    error = await refused(f"wss://{host}:{tls_server.port}", conn_retries=0, **options)
-    assert type(error) is aiotaos.ConnectionError
-    assert told.replace("self-signed", "self") in error.message.replace("self-signed", "self")
-    assert "give its authority as tls_ca" in error.message
-
-
-async def test_tls_where_there_is_none(server):
-    error = await refused(f"wss://127.0.0.1:{server.port}", conn_retries=0, tls_mode="none")
-    assert type(error) is aiotaos.ConnectionError
-
-
-async def test_no_tls_where_there_is_some(tls_server):
-    error = await refused(f"ws://127.0.0.1:{tls_server.port}", conn_retries=0)
-    assert type(error) is aiotaos.ConnectionError
-
-
-async def test_a_refused_handshake_with_tls(start_server, tls_context):
-    def refuse(connection, request):
-        return connection.respond(http.HTTPStatus.NOT_FOUND, "not here")
-
-    server = await start_server(ssl=tls_context, process_request=refuse)
-    error = await refused(f"wss://127.0.0.1:{server.port}", tls_mode="none")
-    assert error.http_status == 404
-
-
-@pytest.mark.parametrize("authority", ["/no/such/file.pem", "-----BEGIN nonsense-----"])
-async def test_an_authority_that_cannot_be_read(clean, authority):
-    with pytest.raises(InterfaceError, match="tls_ca: expected the path of a PEM file or PEM text"):
-        await aiotaos.connect("wss://127.0.0.1:1", tls_ca=authority)
-
-
-async def test_a_silent_server_with_tls(silent_tcp):
-    error = await refused(
-        f"wss://127.0.0.1:{silent_tcp}", connect_timeout=0.05, conn_retries=0, tls_mode="none"
-    )
-    assert isinstance(error, aiotaos.TimeoutError)
-
-
-@pytest.fixture
-async def silent_tcp(tcp_server):
-    async def handler(reader, writer):
-        await reader.read(-1)
-
-    return await tcp_server(handler)
 
 
 # Roads that are not built.
