@@ -517,8 +517,9 @@ class Pool(Verbs[R]):
                 if self._reset is not None:
                     await self._reset(connection)
         except BaseException as error:
-            self._used.discard(member)
-            self._end(member)
+            if member in self._used:
+                self._used.discard(member)
+                self._end(member)
             if not isinstance(error, Exception):
                 raise
             _logger.warning("%r: a session could not be put back, it is replaced: %s", self, error)
