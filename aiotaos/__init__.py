@@ -35,10 +35,11 @@ from .errors import (
     WriteError,
 )
 from .hooks import Hooks, Query
+from .members import PoolStats
 from .official_statement import OfficialStatement
 from .options import Options
 from .pool import Pool, create_pool
-from .pooled import PooledConnection, PoolStats
+from .pooled import PooledConnection
 from .protocol.block import Block, FixedColumn, Row, VariableColumn
 from .result import Result
 from .row_factories import (

@@ -31,8 +31,8 @@ from opentelemetry.trace import (
 
 from .errors import Error
 from .hooks import Hooks, Query
+from .members import PoolStats
 from .pool import Pool
-from .pooled import PoolStats
 from .version import __version__
 
 _SCHEMA = "https://opentelemetry.io/schemas/1.33.0"  # its database conventions are stable

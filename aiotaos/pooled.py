@@ -5,105 +5,21 @@ from __future__ import annotations
 import traceback
 import warnings
 from collections.abc import Generator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic
 from weakref import WeakSet
 
 from .connection import Connection
 from .errors import InterfaceError
+from .members import Member
 from .result import Result
 from .row_factories import R
-from .session import Session
 from .statement import Statement
 
 if TYPE_CHECKING:
     from .pool import Pool
 
 _OWN_FRAMES = 3  # of the stack where a connection is taken
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """What a pool holds, and what it has done.
-
-    Attributes:
-        min_size: Sessions that it keeps.
-        max_size: Sessions that it may have.
-        size: Sessions that it has, those that are being opened included.
-        idle: Sessions that wait to be used.
-        used: Sessions that are borrowed, or being put back.
-        opening: Sessions that are being opened.
-        waiting: Tasks that wait for a connection.
-        acquired: Connections lent so far.
-        wait_time: Seconds that tasks have waited for them, in sum.
-        opened: Sessions opened so far.
-        closed: Sessions closed so far, for whatever reason.
-        lost: Sessions that broke; opened again in place, or replaced.
-        errors: Attempts to open a session that failed.
-    """
-
-    min_size: int
-    max_size: int
-    size: int
-    idle: int
-    used: int
-    opening: int
-    waiting: int
-    acquired: int
-    wait_time: float
-    opened: int
-    closed: int
-    lost: int
-    errors: int
-
-
-class Member:
-    """A session of a pool.
-
-    Attributes:
-        session: The session.
-        expires: When it is to be replaced, on the loop's clock.
-        idle_since: When it was put back, on the loop's clock.
-        database: The database that it is put back to.
-        timezone: The time zone that it is put back to.
-        losses: How often it had been lost when that was last counted.
-        retired: Whether it is closed instead of being put back.
-        taken_at: Where it was borrowed, if asyncio's debug mode is on.
-    """
-
-    __slots__ = (
-        "database", "expires", "idle_since", "losses", "retired", "session", "taken_at", "timezone",
-    )  # fmt: skip
-
-    def __init__(self, session: Session, expires: float) -> None:
-        self.session = session
-        self.expires = expires
-        self.idle_since = 0.0
-        self.losses = 0
-        self.retired = False
-        self.taken_at: str | None = None
-        self.note_state()
-
-    def note_state(self) -> None:
-        """What the session is now is what it is put back to."""
-        self.database = self.session.database
-        self.timezone = self.session.options.timezone
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether its link is broken."""
-        return self.session.transport.closed
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether a borrower has left another database or time zone."""
-        session = self.session
-        return (
-            session.database != self.database
-            or session.options.timezone != self.timezone
-            or not session.database_is_sure
-        )
 
 
 class PooledConnection(Connection[R]):
@@ -131,19 +47,19 @@ class PooledConnection(Connection[R]):
         if not self._closed:
             self._closed = self._released = True
             self._let_go()
-            self._pool._put_back(self._member)
+            self._pool._members.put_back(self._member)
 
     async def close(self, *, timeout: float | None = None) -> None:
         """Close its session; the pool opens another when one is needed. May be called again."""
         if not self._closed:
             self._let_go()
-            self._pool._forget(self._member)
+            self._pool._members.forget(self._member)
         await super().close(timeout=timeout)
 
     def terminate(self) -> None:
         """Drop its session at once. May be called again."""
         if not self._closed:
-            self._pool._forget(self._member)
+            self._pool._members.forget(self._member)
         super().terminate()
 
     async def __aexit__(
@@ -164,7 +80,7 @@ class PooledConnection(Connection[R]):
             source=self,
             stacklevel=2,
         )
-        self._home.loop.call_soon_threadsafe(self._pool._drop, self._member)
+        self._home.loop.call_soon_threadsafe(self._pool._members.drop, self._member)
 
     def _check(self) -> None:
         if self._released:

@@ -268,8 +268,8 @@ class Verbs(ABC, Generic[R]):
                 sub-table's name, its tags, and all columns of the table. Of data with names, the
                 columns to write.
             batch_rows: Rows written at a time.
-            timeout: Seconds that one batch may take; the connection's ``read_timeout`` if not
-                given.
+            timeout: Seconds that one batch may take, and the wait for a connection of a pool; the
+                connection's ``read_timeout`` if not given.
 
         Returns:
             Number of rows written.

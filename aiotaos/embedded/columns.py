@@ -164,6 +164,7 @@ def decimal(precision: int, scale: int) -> SqlType:
 BOOL = fixed(TypeCode.BOOL)
 INT = fixed(TypeCode.INT)
 BIGINT = fixed(TypeCode.BIGINT)
+UINT = fixed(TypeCode.UINT)
 UBIGINT = fixed(TypeCode.UBIGINT)
 FLOAT = fixed(TypeCode.FLOAT)
 DOUBLE = fixed(TypeCode.DOUBLE)

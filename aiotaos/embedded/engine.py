@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from functools import partial
 
 import duckdb
 
@@ -16,10 +17,12 @@ from ..types import Field, Precision
 from .alter import alter
 from .catalog import SYSTEM_DATABASES
 from .ddl import Definitions
-from .faults import EXECUTOR, Fault, no_database, no_table, unsupported
+from .faults import EXECUTOR, Fault, no_database, no_table, query_killed, unsupported
 from .insert import Insert
 from .parser import Parser
 from .queries import parse_query
+from .running import COLUMNS as QUERY_COLUMNS
+from .running import Client, Run, Runs
 from .schemaless import insert_points
 from .select import QueryCompiler
 from .show import Listing, Shows
@@ -39,6 +42,7 @@ class State:
 
     database: str = ""
     zone: tzinfo = field(default=UTC)
+    client: Client = field(default=Client())
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Rows:
         self,
         fields: Sequence[Field],
         precision: Precision,
-        source: tuple[Store, duckdb.DuckDBPyConnection] | None,
+        source: tuple[Store, duckdb.DuckDBPyConnection, Run] | None,
         rows: Sequence[Sequence[object]] = (),
     ) -> None:
         self.fields = tuple(fields)
@@ -71,7 +75,7 @@ class Rows:
         """The columns of up to 4096 more rows; None at the end, which frees the result."""
         with self._lock:
             if self._source is not None:
-                rows: Sequence[Sequence[object]] = _guarded(self._source[1])
+                rows: Sequence[Sequence[object]] = _fetched(*self._source[1:])
             else:
                 rows, self._rows = self._rows[:BLOCK_ROWS], self._rows[BLOCK_ROWS:]
         if not rows:
@@ -85,12 +89,15 @@ class Rows:
             self._rows = ()
             source, self._source = self._source, None
             if source is not None:
-                source[0].free(source[1])
+                store, cursor, run = source
+                store.free(cursor)
+                run.end()
 
 
-def _guarded(cursor: duckdb.DuckDBPyConnection) -> Sequence[Sequence[object]]:
+def _fetched(cursor: duckdb.DuckDBPyConnection, run: Run) -> Sequence[Sequence[object]]:
     try:
-        return cursor.fetchmany(BLOCK_ROWS)
+        with run.step(), run.using(cursor):
+            return cursor.fetchmany(BLOCK_ROWS)
     except duckdb.Error as error:
         raise _executor_fault(error) from error
 
@@ -98,6 +105,8 @@ def _guarded(cursor: duckdb.DuckDBPyConnection) -> Sequence[Sequence[object]]:
 def _executor_fault(error: duckdb.Error) -> Fault:
     if isinstance(error, duckdb.CatalogException):  # dropped while the statement was on its way
         return no_table()
+    if isinstance(error, duckdb.InterruptException):
+        return query_killed()
     return Fault(EXECUTOR, f"Executor internal error: {str(error).splitlines()[0]}")
 
 
@@ -140,10 +149,12 @@ class Engine:
 
     Attributes:
         store: What they read and change.
+        runs: Those that run at the moment.
     """
 
     def __init__(self, path: str | None = None) -> None:
         self.store = Store(path)
+        self.runs = Runs()
 
     def close(self) -> None:
         self.store.close()
@@ -155,28 +166,28 @@ class Engine:
     def has_database(self, name: str) -> bool:
         return name in self.store.catalog.databases or name in SYSTEM_DATABASES
 
-    def execute(self, sql: str, state: State) -> Update | Rows:
-        """Run one statement.
+    def execute(self, sql: str, state: State, req_id: int = 0) -> Update | Rows:
+        """Run one statement, which is listed under the id of its request.
 
         Raises:
             Fault: It is wrong, it failed, or it is beyond this server.
         """
         check_length(sql)
-        with guarded():
+        with guarded(), self.runs.running(sql, state.client, req_id) as run:
             if _INSERT.match(sql):
-                return self._insert(sql, state)
-            return self._run(sql, state)
+                return self._insert(sql, state, run)
+            return self._run(sql, state, run)
 
-    def _insert(self, sql: str, state: State) -> Update:
-        with self.store.writing() as cursor:
+    def _insert(self, sql: str, state: State, run: Run) -> Update:
+        with self.store.writing() as cursor, run.using(cursor):
             insert = Insert(self.store, cursor, sql, state.database, state.zone)
             insert.run()
         return Update(insert.affected)
 
-    def _run(self, sql: str, state: State) -> Update | Rows:
+    def _run(self, sql: str, state: State, run: Run) -> Update | Rows:
         parser = Parser(sql)
         if parser.at_word("select") or parser.at_sign("("):
-            return self.query(parser, state)
+            return self.query(parser, state, run)
         if parser.accept_word("use"):
             name = parser.identifier()
             parser.expect_end()
@@ -196,6 +207,14 @@ class Engine:
             return Update(0)
         if parser.accept_word("delete"):
             return Update(definitions.delete(parser))
+        if parser.accept_word("kill", "query"):
+            kill_id = parser.expect_kind("string")
+            parser.expect_end()
+            self.runs.kill(kill_id)
+            return Update(0)
+        if parser.accept_word("show", "queries"):
+            parser.expect_end()
+            return _listed(Listing(QUERY_COLUMNS, self.runs.rows(run)))
         shows = Shows(self.store, state.database)
         if parser.accept_word("show"):
             return _listed(shows.show(parser))
@@ -212,7 +231,7 @@ class Engine:
         with guarded():
             return insert_points(self.store, database, data, protocol, precision, name_tag)
 
-    def query(self, parser: Parser, state: State) -> Rows:
+    def query(self, parser: Parser, state: State, run: Run) -> Rows:
         """Run a query that is to be read by a parser.
 
         Raises:
@@ -221,16 +240,18 @@ class Engine:
         """
         query = parse_query(parser)
         parser.expect_end()
-        context = Context(state.database, state.zone, VERSION)
+        context = Context(state.database, state.zone, VERSION, partial(self.runs.rows, run))
         compiled = QueryCompiler(context, self.store.catalog).compile(query)
         fields = [output.type.field(output.name) for output in compiled.outputs]
         cursor = self.store.cursor()
         try:
-            cursor.execute(compiled.sql, context.parameters.used(compiled.sql))
+            with run.using(cursor):
+                cursor.execute(compiled.sql, context.parameters.used(compiled.sql))
         except BaseException:
             self.store.free(cursor)
             raise
-        return Rows(fields, compiled.precision, (self.store, cursor))
+        run.is_held = True
+        return Rows(fields, compiled.precision, (self.store, cursor, run))
 
 
 _KNOWN = frozenset(

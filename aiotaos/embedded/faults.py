@@ -67,5 +67,9 @@ def bad_parameter(function: str) -> Fault:
     return Fault(0x2802, f"Invalid parameter data type : {function}")
 
 
+def query_killed() -> Fault:
+    return Fault(0x022D, "Query killed")
+
+
 def invalid_operation() -> Fault:
     return Fault(0x0200, "Invalid operation")

@@ -59,7 +59,9 @@ class Rest:
             database = request.match_info.get("db", "")
             if self._engine.has_database(database):
                 state.database = database
-            result = await anyio.to_thread.run_sync(self._engine.execute, sql, state)
+            result = await anyio.to_thread.run_sync(
+                self._engine.execute, sql, state, options.req_id
+            )
         except RefusedError as error:
             return _refusal(401, error.code, error.message, began)
         except _BadRequestError as error:
@@ -105,10 +107,12 @@ class _Options:
         self.session_zone = _zone(query.get("conn_tz", ""))
         self.zone = self.session_zone if query.get("conn_tz") else _zone(query.get("tz", ""))
         req_id = query.get("req_id", "")
-        if req_id and not req_id.removeprefix("-").isdigit():
+        try:
+            self.req_id = int(req_id or 0)
+        except ValueError:
             raise _BadRequestError(
                 _UNKNOWN, f"illegal param, req_id must be numeric strconv.ParseInt: {req_id}"
-            )
+            ) from None
         flag = query.get("row_with_meta", "")
         if flag not in _TRUE | _FALSE:
             raise _BadRequestError(

@@ -119,7 +119,10 @@ class Server:
             socket = web.WebSocketResponse(
                 timeout=_CLOSE_SECONDS, max_msg_size=0, heartbeat=_PING_SECONDS
             )
-            await socket.prepare(request)
+            try:
+                await socket.prepare(request)
+            except ConnectionError:  # the client went away in the handshake
+                return socket
             self._sockets.add(socket)
             try:
                 await Session(engine, access, socket).run()

@@ -38,6 +38,8 @@ _REFUSED_BINARY: dict[int, str] = {
     frames.Action.VALIDATE_SQL: "validate_sql",
 }
 _REFUSED_JSON = frozenset({"get_connection_info"})
+_URGENT_STARTS = ("kill", "show queries")
+_LOOKED_AT = 200
 
 
 @dataclass(slots=True)
@@ -45,10 +47,12 @@ class _Result:
     """A result that the client may still fetch from.
 
     Attributes:
+        limiter: Of the threads that read it; None for those that all share.
         block: What ``fetch`` read for the ``fetch_block`` that follows.
     """
 
     rows: Rows
+    limiter: anyio.CapacityLimiter | None = None
     lock: anyio.Lock = field(default_factory=anyio.Lock)
     block: bytes | None = None
 
@@ -67,6 +71,8 @@ class Session:
         self._connected = False
         self._results: dict[int, _Result] = {}
         self._last_id = 0
+        # where slow statements have all threads, what stops them must not wait for one
+        self._urgent = anyio.CapacityLimiter(4)
         self._handlers: dict[str, Handler] = {
             "version": self._version,
             "conn": self._conn,
@@ -96,6 +102,7 @@ class Session:
                 await self._statements.close()
                 for id in list(self._results):
                     await self._drop(id)
+                self._engine.runs.leave(self._state.client)
 
     async def _answer(self, message: WSMessage) -> None:
         with suppress(ConnectionError):  # the client went away, nobody waits for this
@@ -168,15 +175,19 @@ class Session:
         return _REFUSED_BINARY.get(action, ""), None
 
     async def _query_binary(self, request: frames.Request) -> messages.Envelope:
-        return await self._run(_sql_of(request))
+        return await self._run(_sql_of(request), request.req_id)
 
-    async def _run(self, sql: str) -> messages.QueryReply:
-        result = await anyio.to_thread.run_sync(self._engine.execute, sql.strip(), self._state)
+    async def _run(self, sql: str, req_id: int) -> messages.QueryReply:
+        sql = sql.strip()
+        limiter = self._urgent if _is_urgent(sql) else None
+        result = await anyio.to_thread.run_sync(
+            self._engine.execute, sql, self._state, req_id, limiter=limiter
+        )
         if isinstance(result, Update):
             return messages.QueryReply(is_update=True, affected_rows=result.affected)
         names, types, lengths, precisions, scales = messages.result_description(result.fields)
         return messages.QueryReply(
-            id=self._keep(result),
+            id=self._keep(result, limiter),
             fields_count=len(names),
             fields_names=names,
             fields_types=types,
@@ -186,9 +197,9 @@ class Session:
             fields_scales=scales,
         )
 
-    def _keep(self, rows: Rows) -> int:
+    def _keep(self, rows: Rows, limiter: anyio.CapacityLimiter | None = None) -> int:
         self._last_id += 1
-        self._results[self._last_id] = _Result(rows)
+        self._results[self._last_id] = _Result(rows, limiter)
         return self._last_id
 
     def _find(self, id: int) -> _Result:
@@ -204,7 +215,9 @@ class Session:
             if id not in self._results:
                 raise Fault(UNKNOWN, _NIL)
             try:
-                block = await anyio.to_thread.run_sync(_encoded_block, result.rows)
+                block = await anyio.to_thread.run_sync(
+                    _encoded_block, result.rows, limiter=result.limiter
+                )
             except Fault:
                 await self._drop(id)
                 raise
@@ -215,7 +228,7 @@ class Session:
     async def _drop(self, id: int) -> None:
         result = self._results.pop(id, None)
         if result is not None:
-            await anyio.to_thread.run_sync(result.rows.close)
+            await anyio.to_thread.run_sync(result.rows.close, limiter=result.limiter)
 
     async def _fetch_raw(self, request: frames.Request, began: int) -> None:
         code, text, block = 0, "", None
@@ -252,6 +265,10 @@ class Session:
         if args.tz:
             self._set_zone(args.tz)
         self._state.database = args.db
+        host, port, *_ = self._socket.get_extra_info("peername") or ("", 0)
+        self._state.client = self._engine.runs.join(
+            args.user, args.app, args.ip or host, f"{host}:{port}"
+        )
         self._connected = True
         return messages.VersionReply(version=VERSION)
 
@@ -265,9 +282,8 @@ class Session:
         return messages.StatusReply(status=_SERVICE_OK)
 
     async def _query(self, raw: msgspec.Raw) -> messages.Envelope:
-        return await self._run(
-            parse_arguments(raw, messages.SqlArgs, "unmarshal query request error").sql
-        )
+        args = parse_arguments(raw, messages.SqlArgs, "unmarshal query request error")
+        return await self._run(args.sql, args.req_id)
 
     async def _fetch(self, raw: msgspec.Raw) -> messages.Envelope:
         id = parse_arguments(raw, messages.ResultArgs, "unmarshal fetch request error").id
@@ -287,10 +303,9 @@ class Session:
         await self._socket.send_bytes(frames.old_block_reply(id, result.block))
 
     async def _free_result(self, raw: msgspec.Raw) -> None:
-        id = parse_arguments(raw, messages.ResultArgs, "unmarshal free result request error").id
-        result = self._results.pop(id, None)
-        if result is not None:
-            await anyio.to_thread.run_sync(result.rows.close)
+        await self._drop(
+            parse_arguments(raw, messages.ResultArgs, "unmarshal free result request error").id
+        )
 
     async def _num_fields(self, raw: msgspec.Raw) -> messages.Envelope:
         id = parse_arguments(
@@ -333,6 +348,12 @@ class Session:
             elif option.option == _OPTION_CLEAR:
                 self._state.zone = UTC
         return messages.Envelope()
+
+
+def _is_urgent(sql: str) -> bool:
+    """Whether a statement is about those that run, as far as its beginning tells."""
+    start = sql[:_LOOKED_AT].lower()
+    return start.startswith(_URGENT_STARTS) or "perf_queries" in start
 
 
 def _sql_of(request: frames.Request) -> str:

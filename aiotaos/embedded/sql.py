@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 
@@ -121,11 +122,16 @@ class Scope:
 
 @dataclass(slots=True)
 class Context:
-    """What a statement is translated under."""
+    """What a statement is translated under.
+
+    Attributes:
+        running: The rows of perf_queries; None where they cannot be had.
+    """
 
     database: str
     zone: tzinfo
     version: str = VERSION
+    running: Callable[[], list[Sequence[object]]] | None = None
     parameters: Parameters = field(default_factory=Parameters)
     aliases: int = 0
     moments: dict[Precision, int] = field(default_factory=dict)

@@ -136,11 +136,12 @@ class StatementActions:
         return messages.StatementReply(stmt_id=self._last_id)
 
     async def _init2(self, raw: msgspec.Raw) -> messages.Envelope:
-        parse_arguments(raw, messages.Stmt2InitArgs, "unmarshal stmt2_init request error")
-        return self._init(Statement(self._engine, self._state))
+        args = parse_arguments(raw, messages.Stmt2InitArgs, "unmarshal stmt2_init request error")
+        return self._init(Statement(self._engine, self._state, args.req_id))
 
-    async def _init1(self, _: msgspec.Raw) -> messages.Envelope:
-        return self._init(Steps(self._engine, self._state))
+    async def _init1(self, raw: msgspec.Raw) -> messages.Envelope:
+        args = parse_arguments(raw, messages.ReqIdArgs, "unmarshal init request error")
+        return self._init(Steps(self._engine, self._state, args.req_id))
 
     async def _run(
         self, kind: type[Statement], id: int, step: Callable[[_Entry], _Found]

@@ -18,6 +18,7 @@ from .faults import Fault, no_table, table_of_another
 from .literals import Clock
 from .parser import Parser, Words
 from .queries import parse_query
+from .running import Run
 from .template import (
     BIND_COLUMN,
     BIND_TAG,
@@ -55,12 +56,13 @@ class Statement:
     """A statement between its prepare and its end.
 
     After an error of a bind or an execution it fails until it is prepared again. Its methods
-    block, and are called by one at a time.
+    block, and are called by one at a time. While it executes it is listed under ``req_id``.
     """
 
-    def __init__(self, engine: Engine, state: State) -> None:
+    def __init__(self, engine: Engine, state: State, req_id: int) -> None:
         self._engine = engine
         self._state = state
+        self._req_id = req_id
         self._reset()
 
     def _reset(self) -> None:
@@ -236,24 +238,25 @@ class Statement:
         Raises:
             Fault: Nothing is bound, or it failed.
         """
-        with self._step():
+        running = self._engine.runs.running(self._sql, self._state.client, self._req_id)
+        with self._step(), running as run:
             if self._insert is not None:
-                return self._store(self._insert)
+                return self._store(self._insert, run)
             if not self._sql or (self._words is None and self.parameters):
                 raise misused()
             if self._rows is not None:
                 self._rows.close()
             state = State(self._database, self._state.zone)
             parser = Parser(self._sql, self._words or ())
-            self._rows = self._engine.query(parser, state)
+            self._rows = self._engine.query(parser, state, run)
             return 0
 
-    def _store(self, insert: PreparedInsert) -> int:
+    def _store(self, insert: PreparedInsert, run: Run) -> int:
         pieces, self._pieces = self._pieces, []
         if not pieces:
             raise misused()
         store = self._engine.store
-        with store.writing() as cursor:
+        with store.writing() as cursor, run.using(cursor):
             writer = Writer(store, cursor)
             for _, group in itertools.groupby(pieces, key=lambda piece: id(piece.template)):
                 same = list(group)

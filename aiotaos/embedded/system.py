@@ -1,4 +1,4 @@
-"""information_schema: the part of it that this server can answer."""
+"""information_schema and performance_schema: the part of them that this server can answer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .columns import INT, SqlType, text
 from .expressions import conjuncts
 from .faults import unsupported
 from .nodes import Binary, Expr, Literal, Name
+from .running import COLUMNS as QUERY_COLUMNS
 from .sql import Context, Scope, Visible
 
 NAME = text(192)
@@ -36,11 +37,13 @@ def system_scope(
     context: Context, catalog: Catalog, database: str, name: str, shown: str | None
 ) -> Scope:
     """A system table with the columns that are known here."""
-    columns = _TABLES.get(name)
-    if columns is None or database != "information_schema":
+    if database == "information_schema" and name in _TABLES:
+        columns, rows = _TABLES[name], _rows(catalog, name)
+    elif name == "perf_queries" and database != "information_schema" and context.running:
+        columns, rows = QUERY_COLUMNS, context.running()
+    else:
         raise unsupported(f"{database}.{name}")
     alias = context.alias()
-    rows = _rows(catalog, name)
     quote = context.parameters.text
     values = [", ".join(_value(value, quote) for value in row) for row in rows]
     names = [f"s{index}" for index in range(len(columns))]
@@ -63,7 +66,7 @@ def system_scope(
 
 def check_system(scope: Scope, where: Expr | None) -> None:
     """Refuse a query about all databases, whose answer would hold TDengine's own tables."""
-    if scope.system == "ins_databases":
+    if scope.system in ("ins_databases", "perf_queries"):
         return
     for part in conjuncts(where):
         if (

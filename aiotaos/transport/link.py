@@ -21,6 +21,7 @@ from websockets.uri import parse_uri
 
 _PING = b"aiotaos"
 _SHORT = 4096  # bytes of a message that is sent together with others
+_LONGEST = 2**31  # bytes of a message; more is a header that was garbled
 _LINGER = 2.0  # seconds in which what is written must leave before the connection is dropped
 
 Message = bytes | bytearray | memoryview
@@ -63,7 +64,7 @@ class Link(asyncio.Protocol):
         self._core = ClientProtocol(
             parse_uri(uri),
             extensions=[ClientPerMessageDeflateFactory()] if compression else None,
-            max_size=None,
+            max_size=_LONGEST,
             logger=_logger,
         )
         self._receivers = {Opcode.TEXT: on_text, Opcode.BINARY: on_binary}
@@ -81,7 +82,7 @@ class Link(asyncio.Protocol):
         self._reaper: asyncio.TimerHandle | None = None
         self._keep_alive = keep_alive
         self._heard = 0.0
-        self._pinged = False
+        self._pinged: float | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._silence: float | None = None
 
@@ -184,22 +185,21 @@ class Link(asyncio.Protocol):
 
     def _check_alive(self) -> None:
         """Look whether the server is still there; the loop has read what had come before this."""
-        due = self._heard + self._keep_alive
-        now = self._loop.time()
         if self._ending:
             return
-        if now < due:
-            self._pinged = False
-        elif not self._pinged:
-            self._pinged = True
-            self._core.send_ping(_PING)
-            self._flush()
-            due = now + self._keep_alive
-        else:
+        now = self._loop.time()
+        if self._pinged is not None and self._heard < self._pinged:
             self._silence = now - self._heard
             self._fail(self._reason())
             self.abort()
             return
+        self._pinged = None
+        due = self._heard + self._keep_alive
+        if now >= due:
+            self._pinged = now
+            self._core.send_ping(_PING)
+            self._flush()
+            due = now + self._keep_alive
         self._watch = self._loop.call_at(due, self._check_alive)
 
     def _end(self) -> None:
