@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeAlias, Unpack, overload
 
 from .connection import Connection
-from .hooks import Hooks
+from .hooks import Hooks, check_hooks
 from .options import OptionArguments, Options
 from .protocol.block import Row
 from .row_factories import R, RowFactory, tuple_row
@@ -69,6 +69,7 @@ def connect(
         TimeoutError: There was no session within ``connect_timeout``.
         NotSupportedError: The driver is not supported.
     """
+    check_hooks(hooks)
     return Connecting(Options.make(dsn, **options), row_factory, hooks, on_reconnect)
 
 

@@ -181,13 +181,17 @@ class Connection(Verbs[R]):
         limit = _CLOSE_TIMEOUT if timeout is None else seconds("timeout", timeout)
         self._home.check(self._name)
         self._closed = True
+        self._leave()
         await self._session.close(limit)
 
     def terminate(self) -> None:
         """Drop the connection at once, without waiting. May be called again."""
-        self._closed = True
-        if not self._home.is_gone:
-            self._session.terminate()
+        is_first, self._closed = not self._closed, True
+        if self._home.is_gone:
+            return
+        if is_first:
+            self._leave()
+        self._session.terminate()
 
     async def __aenter__(self) -> Self:
         return self
@@ -207,6 +211,9 @@ class Connection(Verbs[R]):
         self._home.loop.call_soon_threadsafe(self._session.terminate)
 
     # Inside.
+
+    def _leave(self) -> None:
+        """The session is about to end."""
 
     @property
     def _name(self) -> str:
@@ -262,6 +269,9 @@ class Connection(Verbs[R]):
     def _result(
         self, result: ServerResult, run: Run, row_factory: RowFactory[Any] | None
     ) -> Result[Any]:
+        if self._closed:  # meanwhile
+            result.transport.free(result)
+            self._check()
         decoder = RowDecoder(
             result.fields, result.precision, self._session.tz, self._options.timestamp
         )

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from .errors import InterfaceError
+
 T = TypeVar("T")
 
 _logger = logging.getLogger("aiotaos.hooks")
@@ -61,6 +63,18 @@ class Hooks:
 
     def query_error(self, query: Query, error: BaseException) -> None:
         """It failed, timed out or was cancelled."""
+
+
+def check_hooks(hooks: object) -> None:
+    """Check what is given as hooks.
+
+    Raises:
+        InterfaceError: They are not.
+    """
+    if hooks is not None and not isinstance(hooks, Hooks):
+        raise InterfaceError(
+            f"hooks: expected an object of a class of aiotaos.Hooks, got {hooks!r}"
+        )
 
 
 async def observed(hooks: Hooks, query: Query, operation: Callable[[], Awaitable[T]]) -> T:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import builtins
 import copy
+import inspect
 import logging
 import random
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .connection import Connection
-from .errors import InterfaceError, PoolFull, TimeoutError
+from .errors import Error, InterfaceError, PoolFull, TimeoutError
 from .home import Home
 from .options import Address, Options, Road, seconds, whole_number
 from .session import Session
@@ -157,7 +159,7 @@ class Member:
         return (
             session.database != self.database
             or session.options.timezone != self.timezone
-            or not session.database_is_sure
+            or not session.is_sure
         )
 
 
@@ -212,7 +214,7 @@ class Members:
         self._opening = 0
         self._waiting: deque[_Waiter] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._openers: set[asyncio.Task[None]] = set()
+        self._openers: set[asyncio.Task[Exception | None]] = set()
         self._generation = 0
         self._heavy: Address | None = None  # a server that has too many
         self._moving = False
@@ -264,11 +266,14 @@ class Members:
                 from .embedded.shared import hold_embedded
 
                 _, self._hold = await hold_embedded(self._options)
-            tasks = [self._grow() for _ in range(self.limits.min_size)]
+            tasks = [] if self.closed else [self._grow() for _ in range(self.limits.min_size)]
             if tasks:
                 await asyncio.wait(tasks)
-            if self._size < self.limits.min_size and self._failure is not None:
-                raise self._failure
+            if self.closed:
+                raise InterfaceError("the pool was closed while it was opened")
+            for failure in [task.result() for task in tasks]:
+                if failure is not None:
+                    raise failure
         except BaseException:
             self.terminate()
             raise
@@ -329,6 +334,7 @@ class Members:
             member.session.terminate()
         self._idle.clear()
         self._used.clear()
+        self._note_returned()
         for task in self._tasks:
             task.cancel()
 
@@ -348,7 +354,6 @@ class Members:
                 member = await self._wait(deadline)
             finally:
                 self.wait_time += deadline.elapsed
-        self.acquired += 1
         return member
 
     def too_late(self, deadline: Deadline, cause: BaseException | None) -> TimeoutError:
@@ -373,6 +378,8 @@ class Members:
 
     async def _wait(self, deadline: Deadline) -> Member:
         """Wait in line for a session."""
+        if self.closed:
+            raise InterfaceError("the pool is closed")
         in_line = len(self._waiting) - self._opening
         full = self._size >= self.limits.max_size
         if self.limits.max_waiting is not None and full and in_line >= self.limits.max_waiting:
@@ -430,24 +437,18 @@ class Members:
         cannot_be_undone = session.database != member.database and member.database is None
         return (
             cannot_be_undone
-            or not session.database_is_sure
+            or not session.is_sure
             or self._loop.time() >= member.expires
             or self._size > self.limits.max_size
         )
 
     async def _clean(self, member: Member) -> None:
         """Put the state of a session back."""
-        session = member.session
-        connection = self._connect(session)
         try:
             async with asyncio.timeout(self._options.connect_timeout):
-                if session.database != member.database and member.database is not None:
-                    await connection.select_db(member.database)
-                    session.database = member.database
-                if session.options.timezone != member.timezone:
-                    await connection.set_timezone(member.timezone)
-                if self._reset is not None:
-                    await self._reset(connection)
+                await self._set_state(member.session, member.database, member.timezone)
+            if self._reset is not None:
+                await self._call("reset", self._reset, member.session)
         except BaseException as error:
             if member in self._used:
                 self._used.discard(member)
@@ -462,8 +463,35 @@ class Members:
             else:
                 self._offer(member)
         finally:
-            connection._closed = True
             self._serve()
+
+    async def _set_state(
+        self, session: Session, database: str | None, timezone: str | None
+    ) -> None:
+        """Give a session a database, if there is to be one, and a time zone."""
+        connection = self._connect(session)
+        try:
+            if session.database != database and database is not None:
+                await connection.select_db(database)
+                session.database = database
+            if session.options.timezone != timezone:
+                await connection.set_timezone(timezone)
+        finally:
+            connection._closed = True
+
+    async def _call(self, name: str, callback: Callback, session: Session) -> None:
+        connection = self._connect(session)
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                await called(name, callback, connection)
+        except builtins.TimeoutError as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise TimeoutError(
+                f"{name} did not end within {self._options.connect_timeout:g} s"
+            ) from None
+        finally:
+            connection._closed = True
 
     def _offer(self, member: Member) -> None:
         """Give a session to the one who waits for longest, or let it be idle."""
@@ -516,14 +544,15 @@ class Members:
         while self._opening < waiting and self._size < self.limits.max_size:
             self._grow()
 
-    def _grow(self) -> asyncio.Task[None]:
+    def _grow(self) -> asyncio.Task[Exception | None]:
         self._opening += 1
         task = self._spawn(self._open_member())
         self._openers.add(task)
         task.add_done_callback(self._openers.discard)
         return task
 
-    async def _open_member(self) -> None:
+    async def _open_member(self) -> Exception | None:
+        """Open a session for who waits; gives why it could not be opened."""
         began, generation = self._loop.time(), self._generation
         try:
             member = await self._new_member(None)
@@ -536,13 +565,15 @@ class Members:
             _logger.debug("%r: no session: %s", self, error)
             self._refuse(error, began)
             self._serve()
-            return
+            return error
         self._opening -= 1
         self._failure = None
         self._admit(member, generation)
+        return None
 
     def _admit(self, member: Member, generation: int) -> None:
-        if self.closed or generation != self._generation:
+        is_too_many = self._size >= self.limits.max_size
+        if self.closed or is_too_many or generation != self._generation:
             self._end(member)
             self._serve()
         else:
@@ -555,23 +586,20 @@ class Members:
         member = Member(session, self._loop.time() + lifetime)
         try:
             if self._configure is not None:
-                session.on_restored = lambda: self._configured(member)
-                await self._configured(member)
+                await self._call("configure", self._configure, session)
+                member.note_state()
+                session.on_restored = partial(self._configure_again, self._configure, session)
         except BaseException:
             self._ended += 1
             session.terminate()
             raise
         return member
 
-    async def _configured(self, member: Member) -> None:
-        """Have a session configured; it is put back to what it is then."""
-        assert self._configure is not None
-        connection = self._connect(member.session)
-        try:
-            await self._configure(connection)
-        finally:
-            connection._closed = True
-        member.note_state()
+    async def _configure_again(self, configure: Callback, session: Session) -> None:
+        """Configure a session that was opened again, and leave it as its borrower had it."""
+        database, timezone = session.database, session.options.timezone
+        await self._call("configure", configure, session)
+        await self._set_state(session, database, timezone)
 
     def _refuse(self, error: Exception, began: float) -> None:
         """Tell those who waited when the opening began that there is no session.
@@ -582,9 +610,7 @@ class Members:
         while self._waiting and self._waiting[0].since <= began:
             future = self._waiting.popleft().future
             if not future.done():
-                told = copy.copy(error)
-                told.__cause__ = error.__cause__
-                future.set_exception(told)
+                future.set_exception(_copied(error))
                 if some_are_there:
                     return
 
@@ -701,6 +727,27 @@ class Members:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("%r: %s", self, error, exc_info=error)
+
+
+async def called(name: str, callback: Callback, connection: Connection[Any]) -> None:
+    """Call a function of the user's.
+
+    Raises:
+        InterfaceError: It is not a coroutine function.
+    """
+    answer = callback(connection)
+    if not inspect.isawaitable(answer):
+        raise InterfaceError(f"{name}: expected a coroutine function, got {callback!r}")
+    await answer
+
+
+def _copied(error: Exception) -> Exception:
+    """The same error for another task, which gets a traceback of its own."""
+    if not isinstance(error, Error):
+        return error
+    told = copy.copy(error)
+    told.__cause__ = error.__cause__
+    return told
 
 
 def _tick(reference: weakref.ref[Members]) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overloa
 from .binding import Shape
 from .connection import Connection
 from .errors import InterfaceError
-from .hooks import Hooks
+from .hooks import Hooks, check_hooks
 from .insert import Target
-from .members import CLOSE_TIMEOUT, Callback, Limits, Members, PoolStats
+from .members import CLOSE_TIMEOUT, Callback, Limits, Members, PoolStats, called
 from .options import OptionArguments, Options, seconds
 from .pooled import Acquiring, PooledConnection
 from .protocol.bind import Binding
@@ -148,6 +148,7 @@ class Pool(Verbs[R]):
         for name, function in (("check", check), ("configure", configure), ("reset", reset)):
             if function is not None and not callable(function):
                 raise InterfaceError(f"{name}: expected a coroutine function, got {function!r}")
+        check_hooks(hooks)
         limits = Limits(min_size, max_size, max_waiting, acquire_timeout, max_idle, max_lifetime)
         self._members = Members(options, limits, self._connection, configure, reset)
         self._check_lent = check
@@ -268,7 +269,11 @@ class Pool(Verbs[R]):
         deadline = Deadline(self._members.limits.acquire_timeout if timeout is None else timeout)
         if self._check_lent is not None:
             return await self._acquire_checked(self._check_lent, deadline)
-        return PooledConnection(self, await self._members.borrow(deadline))
+        return self._lent_out(PooledConnection(self, await self._members.borrow(deadline)))
+
+    def _lent_out(self, connection: PooledConnection[R]) -> PooledConnection[R]:
+        self._members.acquired += 1
+        return connection
 
     async def _acquire_checked(self, check: Callback, deadline: Deadline) -> PooledConnection[R]:
         backoff = Backoff(self._options)
@@ -276,7 +281,10 @@ class Pool(Verbs[R]):
             connection = PooledConnection(self, await self._members.borrow(deadline))
             try:
                 async with asyncio.timeout_at(deadline.when):
-                    await check(connection)
+                    await called("check", check, connection)
+            except InterfaceError:
+                connection.terminate()
+                raise
             except Exception as error:
                 connection.terminate()
                 _logger.debug("%r: a session did not pass its check: %s", self, error)
@@ -288,7 +296,7 @@ class Pool(Verbs[R]):
                 connection.release()
                 raise
             else:
-                return connection
+                return self._lent_out(connection)
 
     # Upkeep.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 import traceback
 import warnings
 from collections.abc import Generator
@@ -19,7 +22,8 @@ from .statement import Statement
 if TYPE_CHECKING:
     from .pool import Pool
 
-_OWN_FRAMES = 3  # of the stack where a connection is taken
+_LINES = 3  # that tell where a connection was taken
+_OWN = (os.path.dirname(__file__), os.path.dirname(asyncio.__file__))
 
 
 class PooledConnection(Connection[R]):
@@ -32,10 +36,7 @@ class PooledConnection(Connection[R]):
         self._released = False
         self._held: WeakSet[Result[Any] | Statement[Any]] = WeakSet()
         if self._home.loop.get_debug():
-            frames = traceback.extract_stack(limit=_OWN_FRAMES + 3)[:-_OWN_FRAMES]
-            member.taken_at = ", ".join(
-                f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(frames)
-            )
+            member.taken_at = _where()
 
     def __repr__(self) -> str:
         if self._released:
@@ -45,22 +46,19 @@ class PooledConnection(Connection[R]):
     def release(self) -> None:
         """Give it back to the pool; its unread results and its statements end. May be repeated."""
         if not self._closed:
+            self._home.check("the connection")
             self._closed = self._released = True
             self._let_go()
             self._pool._members.put_back(self._member)
 
-    async def close(self, *, timeout: float | None = None) -> None:
-        """Close its session; the pool opens another when one is needed. May be called again."""
-        if not self._closed:
-            self._let_go()
-            self._pool._members.forget(self._member)
-        await super().close(timeout=timeout)
-
     def terminate(self) -> None:
-        """Drop its session at once. May be called again."""
-        if not self._closed:
-            self._pool._members.forget(self._member)
-        super().terminate()
+        """Drop its session at once, unless it was given back. May be called again."""
+        if not self._released:
+            super().terminate()
+
+    def _leave(self) -> None:
+        self._let_go()
+        self._pool._members.forget(self._member)
 
     async def __aexit__(
         self,
@@ -120,3 +118,13 @@ class Acquiring(Generic[R]):
     ) -> None:
         if self._connection is not None:
             self._connection.release()
+
+
+def _where() -> str:
+    """The lines that are executed, innermost first; those of this package and asyncio left out."""
+    lines = []
+    for frame, line in traceback.walk_stack(sys._getframe(1)):
+        code = frame.f_code
+        if not code.co_filename.startswith(_OWN):
+            lines.append(f"{code.co_filename}:{line} in {code.co_name}")
+    return ", ".join(lines[:_LINES])

@@ -51,6 +51,7 @@ class Session:
         prepared: The INSERTs that are kept prepared.
         database: The current database, as far as known.
         database_is_sure: False when a USE was given up before its answer came.
+        timezone_is_sure: False when a change of the time zone was.
         losses: How often it was lost and opened again.
         on_restored: Awaited each time the session was opened again, before other calls go on.
     """
@@ -64,7 +65,7 @@ class Session:
         self.transport = transport
         self.prepared = StatementCache(self)
         self.database = options.database
-        self.database_is_sure = True
+        self.database_is_sure = self.timezone_is_sure = True
         self.tz: tzinfo = options.tz
         self.on_restored: Callable[[], Awaitable[None]] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -108,7 +109,7 @@ class Session:
         while True:
             transport = self.transport
             try:
-                if transport.closed or self._task is not None:
+                if transport.closed or self._task is not None or not self.timezone_is_sure:
                     transport = await self.live(attempts.deadline)
                 return await operation(transport)
             except Error as error:
@@ -152,6 +153,9 @@ class Session:
             raise InterfaceError(
                 "the connection was closed during the call", endpoint=self.transport.endpoint
             )
+        if not self.timezone_is_sure:
+            await self.transport.set_timezone(self.options.timezone, deadline)
+            self.timezone_is_sure = True
         return self.transport
 
     def _restored(self, task: asyncio.Task[None]) -> None:
@@ -173,7 +177,8 @@ class Session:
             transport = await open_session(options, self._servers)
         self.transport = transport
         self.losses += 1
-        self.database, self.database_is_sure = options.database, True
+        self.database = options.database
+        self.database_is_sure = self.timezone_is_sure = True
         self.prepared.clear()
         _logger.info("%s was lost, reconnected to %s", lost, transport.endpoint)
         if self.on_restored is not None:
@@ -194,8 +199,23 @@ class Session:
         """Change the time zone, on both sides."""
         options = dataclasses.replace(self.options, timezone=name)
         attempts = Attempts(self.options, deadline, safe=True)
-        await self.run(lambda transport: transport.set_timezone(name, deadline), attempts)
+
+        async def change(transport: Transport) -> None:
+            self.timezone_is_sure = False  # until the server has said so
+            try:
+                await transport.set_timezone(name, deadline)
+            except Error as error:
+                self.timezone_is_sure = error.code is not None  # it was refused
+                raise
+            self.timezone_is_sure = True
+
+        await self.run(change, attempts)
         self.options, self.tz = options, options.tz
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether database and time zone are what they seem."""
+        return self.database_is_sure and self.timezone_is_sure
 
     # Stopping.
 
