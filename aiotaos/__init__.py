@@ -35,7 +35,7 @@ from .errors import (
     WriteError,
 )
 from .hooks import Hooks, Query
-from .members import PoolStats
+from .member import PoolStats
 from .official_statement import OfficialStatement
 from .options import Options
 from .pool import Pool, create_pool

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import copy
-import inspect
 import logging
+import math
 import random
 import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .connection import Connection
-from .errors import Error, InterfaceError, PoolFull, TimeoutError
+from .errors import InterfaceError, PoolFull, TimeoutError
 from .home import Home
-from .options import Address, Options, Road, seconds, whole_number
+from .line import Line
+from .member import Callback, Limits, Member, PoolStats, called
+from .options import Address, Options, Road
 from .session import Session
 from .tasks import ended
 from .transport.base import Deadline
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Callback: TypeAlias = Callable[[Connection[Any]], Awaitable[object]]
-
 CLOSE_TIMEOUT = 5.0
 """Seconds for saying goodbye."""
 
@@ -42,135 +39,6 @@ _LONGEST_TICK = 1.0  # seconds between two looks at what is idle
 _SHORTEST_TICK = 0.01
 _JITTER = 0.1
 _logger = logging.getLogger("aiotaos.pool")
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """What a pool holds, and what it has done.
-
-    Attributes:
-        min_size: Sessions that it keeps.
-        max_size: Sessions that it may have.
-        size: Sessions that it has, those that are being opened included.
-        idle: Sessions that wait to be used.
-        used: Sessions that are borrowed, or being put back.
-        opening: Sessions that are being opened.
-        waiting: Tasks that wait for a connection.
-        acquired: Connections lent so far.
-        wait_time: Seconds that tasks have waited for them, in sum.
-        opened: Sessions opened so far.
-        closed: Sessions closed so far, for whatever reason.
-        lost: Sessions that broke; opened again in place, or replaced.
-        errors: Attempts to open a session that failed.
-    """
-
-    min_size: int
-    max_size: int
-    size: int
-    idle: int
-    used: int
-    opening: int
-    waiting: int
-    acquired: int
-    wait_time: float
-    opened: int
-    closed: int
-    lost: int
-    errors: int
-
-
-class Limits:
-    """How many sessions, and for how long; attributes are those of :func:`create_pool`.
-
-    Raises:
-        InterfaceError: A value cannot be what it is.
-    """
-
-    def __init__(
-        self,
-        min_size: int,
-        max_size: int,
-        max_waiting: int | None,
-        acquire_timeout: float,
-        max_idle: float,
-        max_lifetime: float,
-    ) -> None:
-        self.resize(min_size, max_size)
-        self.max_waiting = None if max_waiting is None else whole_number("max_waiting", max_waiting)
-        self.acquire_timeout = seconds("acquire_timeout", acquire_timeout)
-        self.max_idle = seconds("max_idle", max_idle)
-        self.max_lifetime = seconds("max_lifetime", max_lifetime)
-
-    def resize(self, min_size: int, max_size: int) -> None:
-        """Change the sizes."""
-        least = whole_number("min_size", min_size)
-        most = whole_number("max_size", max_size, 1)
-        if least > most:
-            raise InterfaceError(f"min_size: expected at most max_size, {most}, got {least}")
-        self.min_size, self.max_size = least, most
-
-
-class Member:
-    """A session of a pool.
-
-    Attributes:
-        session: The session.
-        expires: When it is to be replaced, on the loop's clock.
-        idle_since: When it was put back, on the loop's clock.
-        database: The database that it is put back to.
-        timezone: The time zone that it is put back to.
-        losses: How often it had been lost when that was last counted.
-        retired: Whether it is closed instead of being put back.
-        taken_at: Where it was borrowed, if asyncio's debug mode is on.
-    """
-
-    __slots__ = (
-        "database", "expires", "idle_since", "losses", "retired", "session", "taken_at", "timezone",
-    )  # fmt: skip
-
-    def __init__(self, session: Session, expires: float) -> None:
-        self.session = session
-        self.expires = expires
-        self.idle_since = 0.0
-        self.losses = 0
-        self.retired = False
-        self.taken_at: str | None = None
-        self.note_state()
-
-    def note_state(self) -> None:
-        """What the session is now is what it is put back to."""
-        self.database = self.session.database
-        self.timezone = self.session.options.timezone
-
-    @property
-    def address(self) -> Address:
-        """Its server."""
-        return self.session.transport.address
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether its link is broken."""
-        return self.session.transport.closed
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether a borrower has left another database or time zone."""
-        session = self.session
-        return (
-            session.database != self.database
-            or session.options.timezone != self.timezone
-            or not session.is_sure
-        )
-
-
-class _Waiter:
-    """A task that waits for a session, and since when."""
-
-    __slots__ = ("future", "since")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[Member] = loop.create_future()
-        self.since = loop.time()
 
 
 class Members:
@@ -212,7 +80,7 @@ class Members:
         self._idle: list[Member] = []
         self._used: set[Member] = set()
         self._opening = 0
-        self._waiting: deque[_Waiter] = deque()
+        self._waiting = Line()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._openers: set[asyncio.Task[Exception | None]] = set()
         self._generation = 0
@@ -309,10 +177,8 @@ class Members:
             self._timer.cancel()
         for task in self._openers:
             task.cancel()
-        while self._waiting:
-            future = self._waiting.popleft().future
-            if not future.done():
-                future.set_exception(InterfaceError("the pool was closed"))
+        closed = InterfaceError("the pool was closed")
+        self._waiting.refuse(closed, since=math.inf, only_first=False)
 
     async def _until_returned(self, deadline: Deadline) -> None:
         self._returned = asyncio.Event()
@@ -384,28 +250,11 @@ class Members:
         full = self._size >= self.limits.max_size
         if self.limits.max_waiting is not None and full and in_line >= self.limits.max_waiting:
             raise PoolFull(f"no connection: too many wait already: {self!r}")
-        waiter = _Waiter(self._loop)
-        future = waiter.future
-        self._waiting.append(waiter)
+        place = self._waiting.join()
         self._serve()
-        timer = None
-        if deadline.when is not None:
-            timer = self._loop.call_at(deadline.when, self._expire, future, deadline)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self.put_back(future.result())  # it came in the same turn of the loop
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-
-    def _expire(self, future: asyncio.Future[Member], deadline: Deadline) -> None:
-        if not future.done():
-            future.set_exception(self.too_late(deadline, self._failure))
+        return await self._waiting.wait(
+            place, deadline, lambda: self.too_late(deadline, self._failure), self.put_back
+        )
 
     # Giving back.
 
@@ -495,12 +344,9 @@ class Members:
 
     def _offer(self, member: Member) -> None:
         """Give a session to the one who waits for longest, or let it be idle."""
-        while self._waiting:
-            future = self._waiting.popleft().future
-            if not future.done():
-                self._used.add(member)
-                future.set_result(member)
-                return
+        self._used.add(member)
+        if self._waiting.hand(member):
+            return
         self._used.discard(member)
         member.idle_since = self._loop.time()
         self._idle.append(member)
@@ -540,8 +386,7 @@ class Members:
             return
         while self._waiting and (member := self._take()) is not None:
             self._offer(member)
-        waiting = sum(not waiter.future.done() for waiter in self._waiting)
-        while self._opening < waiting and self._size < self.limits.max_size:
+        while self._size < self.limits.max_size and self._opening < self._waiting.unserved:
             self._grow()
 
     def _grow(self) -> asyncio.Task[Exception | None]:
@@ -563,7 +408,8 @@ class Members:
             self._errors += 1
             self._failure = error
             _logger.debug("%r: no session: %s", self, error)
-            self._refuse(error, began)
+            # If others may still come back, only the first of those who waited is told.
+            self._waiting.refuse(error, since=began, only_first=bool(self._used or self._idle))
             self._serve()
             return error
         self._opening -= 1
@@ -600,19 +446,6 @@ class Members:
         database, timezone = session.database, session.options.timezone
         await self._call("configure", configure, session)
         await self._set_state(session, database, timezone)
-
-    def _refuse(self, error: Exception, began: float) -> None:
-        """Tell those who waited when the opening began that there is no session.
-
-        If others may still come back, only the first is told.
-        """
-        some_are_there = bool(self._used or self._idle)
-        while self._waiting and self._waiting[0].since <= began:
-            future = self._waiting.popleft().future
-            if not future.done():
-                future.set_exception(_copied(error))
-                if some_are_there:
-                    return
 
     # Upkeep.
 
@@ -727,27 +560,6 @@ class Members:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("%r: %s", self, error, exc_info=error)
-
-
-async def called(name: str, callback: Callback, connection: Connection[Any]) -> None:
-    """Call a function of the user's.
-
-    Raises:
-        InterfaceError: It is not a coroutine function.
-    """
-    answer = callback(connection)
-    if not inspect.isawaitable(answer):
-        raise InterfaceError(f"{name}: expected a coroutine function, got {callback!r}")
-    await answer
-
-
-def _copied(error: Exception) -> Exception:
-    """The same error for another task, which gets a traceback of its own."""
-    if not isinstance(error, Error):
-        return error
-    told = copy.copy(error)
-    told.__cause__ = error.__cause__
-    return told
 
 
 def _tick(reference: weakref.ref[Members]) -> None:

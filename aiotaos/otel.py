@@ -31,7 +31,7 @@ from opentelemetry.trace import (
 
 from .errors import Error
 from .hooks import Hooks, Query
-from .members import PoolStats
+from .member import PoolStats
 from .pool import Pool
 from .version import __version__
 

@@ -14,7 +14,8 @@ from .connection import Connection
 from .errors import InterfaceError
 from .hooks import Hooks, check_hooks
 from .insert import Target
-from .members import CLOSE_TIMEOUT, Callback, Limits, Members, PoolStats, called
+from .member import Callback, Limits, PoolStats, called
+from .members import CLOSE_TIMEOUT, Members
 from .options import OptionArguments, Options, seconds
 from .pooled import Acquiring, PooledConnection
 from .protocol.bind import Binding

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from .connection import Connection
 from .errors import InterfaceError
-from .members import Member
+from .member import Member
 from .result import Result
 from .row_factories import R
 from .statement import Statement

@@ -75,7 +75,6 @@ class Run:
         self.kill_id = f"{client.number:x}:{number:x}"
         self.is_held = False
         self._listed = listed
-        listed[self.kill_id] = self
         self._sql = sql
         self._client = client
         self._req_id = req_id
@@ -84,6 +83,7 @@ class Run:
         self._is_busy = self._is_killed = False
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._lock = threading.Lock()
+        listed[self.kill_id] = self
 
     @contextmanager
     def step(self) -> Iterator[None]:
