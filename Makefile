@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 SOURCES := aiotaos benchmarks examples tests
 
-.PHONY: demo test check live format coverage clean
+.PHONY: demo test check live failover format coverage clean
 
 demo: .venv/.demo  ## load real sensor data into the embedded server, stream it back, summarise it
 	$(BIN)/python examples/weather.py $(if $(DSN),--dsn "$(DSN)")
@@ -23,6 +23,9 @@ check: .venv/.dev  ## what a change must pass: format, lint, types, tests, cover
 live: .venv/.test  ## the tests against a real TDengine: make live AIOTAOS_TEST_DSN=ws://…
 	@test -n "$(AIOTAOS_TEST_DSN)" || { echo "set AIOTAOS_TEST_DSN, for example ws://root:taosdata@localhost:6041"; exit 2; }
 	AIOTAOS_TEST_DSN="$(AIOTAOS_TEST_DSN)" $(BIN)/python -m pytest -q tests/live $(ARGS)
+
+failover: .venv/.test  ## three servers killed and restarted in turn, for a minute
+	AIOTAOS_FAILOVER_SECONDS=60 $(BIN)/python -m pytest -q tests/test_failover.py
 
 format: .venv/.dev  ## format the sources and mend what ruff can
 	$(BIN)/ruff format $(SOURCES)

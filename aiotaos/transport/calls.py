@@ -23,7 +23,8 @@ from ..errors import (
 )
 from ..protocol import frames, messages
 from .base import Deadline
-from .link import Link, Message
+from .framing import Message
+from .link import Link
 
 MAX_STATEMENTS = 512
 """Statements of one session that may wait for their answers; further ones queue on this side."""

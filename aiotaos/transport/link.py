@@ -19,12 +19,11 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from .framing import BINARY, MAX_MESSAGE, OTHER, TEXT, Masks, Message, Splitter
+
 _PING = b"aiotaos"
 _SHORT = 4096  # bytes of a message that is sent together with others
-_LONGEST = 2**31  # bytes of a message; more is a header that was garbled
 _LINGER = 2.0  # seconds in which what is written must leave before the connection is dropped
-
-Message = bytes | bytearray | memoryview
 
 
 class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
@@ -64,10 +63,14 @@ class Link(asyncio.Protocol):
         self._core = ClientProtocol(
             parse_uri(uri),
             extensions=[ClientPerMessageDeflateFactory()] if compression else None,
-            max_size=_LONGEST,
+            max_size=MAX_MESSAGE,
             logger=_logger,
         )
-        self._receivers = {Opcode.TEXT: on_text, Opcode.BINARY: on_binary}
+        self._receivers = {TEXT: on_text, BINARY: on_binary}
+        self._splitter = Splitter()
+        self._masks = Masks()
+        self._head: bytearray | None = bytearray()  # the answer to the handshake, as far as it came
+        self._out: list[bytes] = []
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -109,17 +112,21 @@ class Link(asyncio.Protocol):
         With ``soon``, a short one goes out in the next turn of the loop, together with others:
         a call of the system for each is what many small queries cost most.
         """
-        if self._core.state is State.OPEN:
-            self._core.send_text(data)
-            self._flush_when(data, soon)
+        self._send(TEXT, data, soon)
 
     def send_binary(self, data: bytes, *, soon: bool = False) -> None:
         """Send a binary message; arguments as :meth:`send_text`."""
-        if self._core.state is State.OPEN:
-            self._core.send_binary(data)
-            self._flush_when(data, soon)
+        self._send(BINARY, data, soon)
 
-    def _flush_when(self, data: bytes, soon: bool) -> None:
+    def _send(self, opcode: int, data: bytes, soon: bool) -> None:
+        if self._core.state is not State.OPEN:
+            return
+        if not self._core.extensions:
+            self._out.append(self._masks.frame(opcode, data))
+        elif opcode == TEXT:
+            self._core.send_text(data)
+        else:
+            self._core.send_binary(data)
         if not soon or len(data) > _SHORT:
             self._flush()
         elif not self._flush_due:
@@ -149,11 +156,36 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
-        self._core.receive_data(data)
-        self._flush()
-        self._dispatch()
+        if self._head is not None:
+            data = self._shake_hands(self._head, data)
+        for opcode, message in self._splitter.feed(data):
+            if opcode == OTHER:
+                self._feed_core(bytes(message))
+            elif self._core.state is State.OPEN:
+                self._receivers[opcode](message)
         if self._core.close_rcvd is not None or self._core.parser_exc is not None:
             self._end()
+
+    def _shake_hands(self, head: bytearray, data: bytes) -> bytes:
+        """Let the core read the answer to the handshake; gives what came behind it."""
+        head += data
+        end = head.find(b"\r\n\r\n") + 4
+        if end < 4:
+            self._feed_core(data)
+            return b""
+        before = len(head) - len(data)
+        self._feed_core(data[: end - before])
+        if self._core.state is not State.OPEN:  # refused; there may be a body that says why
+            self._feed_core(data[end - before :])
+            return b""
+        self._head = None
+        return data[end - before :]
+
+    def _feed_core(self, data: bytes) -> None:
+        if data:
+            self._core.receive_data(data)
+            self._flush()
+            self._dispatch()
 
     def eof_received(self) -> None:
         self._core.receive_eof()
@@ -238,7 +270,8 @@ class Link(asyncio.Protocol):
     def _flush(self) -> None:
         self._flush_due = False
         transport = self._transport
-        parts = self._core.data_to_send()
+        parts = [*self._out, *self._core.data_to_send()]
+        self._out.clear()
         if transport is None or transport.is_closing():
             return
         if len(parts) > 1 and all(parts) and max(map(len, parts)) <= 2 * _SHORT:
@@ -263,7 +296,7 @@ class Link(asyncio.Protocol):
 
     def _frame(self, frame: Frame) -> None:
         if frame.opcode in self._receivers:
-            if frame.fin:
+            if frame.fin:  # compressed
                 self._receivers[frame.opcode](frame.data)
                 return
             self._opcode = frame.opcode

@@ -15,7 +15,7 @@ from ..protocol.bind import Binding
 from ..protocol.block import Block, parse_block
 from .base import Deadline, ServerResult, ServerStatement, next_req_id
 from .calls import Call, Calls, Reply, read_late
-from .link import Message
+from .framing import Message
 from .servers import Place
 from .statements import Statements
 
