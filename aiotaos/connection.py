@@ -22,7 +22,7 @@ from .protocol.messages import InsertArgs
 from .protocol.rows import RowDecoder
 from .result import Result
 from .row_factories import R, RowFactory
-from .run import Run, execute_bound, write, write_lines
+from .run import Run, attempts_at, execute_bound, write, write_lines
 from .session import Session
 from .sources import Data
 from .statement import Statement
@@ -228,7 +228,9 @@ class Connection(Verbs[R]):
         self, sql: str, params: Sequence[Any], req_id: int, deadline: Deadline
     ) -> int:
         self._check()
-        result = await Run(self._session, self._hooks, sql, params, req_id, deadline).start()
+        result = await Run(
+            self._session, self._hooks, sql, params, req_id, deadline, self._check
+        ).start()
         result.transport.free(result)
         return result.affected_rows
 
@@ -241,7 +243,7 @@ class Connection(Verbs[R]):
         row_factory: RowFactory[Any] | None,
     ) -> Result[Any]:
         self._check()
-        run = Run(self._session, self._hooks, sql, params, req_id, deadline)
+        run = Run(self._session, self._hooks, sql, params, req_id, deadline, self._check)
         return self._result(await run.start(), run, row_factory)
 
     async def _open_prepared(
@@ -253,7 +255,9 @@ class Connection(Verbs[R]):
         row_factory: RowFactory[S],
     ) -> Result[S]:
         """Run a prepared query."""
-        run = Run(self._session, self._hooks, handle.sql, params, req_id, deadline, handle)
+        run = Run(
+            self._session, self._hooks, handle.sql, params, req_id, deadline, self._check, handle
+        )
         return self._result(await run.start(), run, row_factory)
 
     async def _execute_bound(self, handle: Handle, req_id: int, deadline: Deadline) -> int:
@@ -264,7 +268,8 @@ class Connection(Verbs[R]):
         self, operation: Callable[[Transport], Awaitable[T]], deadline: Deadline
     ) -> T:
         """Do something that has no effect until it is executed."""
-        return await self._session.run(operation, Attempts(self._options, deadline, safe=True))
+        attempts = attempts_at(self._session, deadline, self._check, safe=True)
+        return await self._session.run(operation, attempts)
 
     def _result(
         self, result: ServerResult, run: Run, row_factory: RowFactory[Any] | None
@@ -296,11 +301,22 @@ class Connection(Verbs[R]):
     ) -> int:
         self._check()
         return await write(
-            self._session, self._hooks, sql, make, req_id, deadline, turn, in_thread=in_thread
+            self._session,
+            self._hooks,
+            sql,
+            make,
+            req_id,
+            self._writing(deadline),
+            turn,
+            in_thread=in_thread,
         )
+
+    def _writing(self, deadline: Deadline) -> Attempts:
+        safe = self._options.retry_writes
+        return attempts_at(self._session, deadline, self._check, safe=safe)
 
     async def _insert(self, target: Target, data: Data, size: int, timeout: float | None) -> int:
         return await insert(self, target, data, size, timeout)
 
     async def _write_lines(self, arguments: InsertArgs, deadline: Deadline) -> int:
-        return await write_lines(self._session, self._hooks, arguments, deadline)
+        return await write_lines(self._session, self._hooks, arguments, self._writing(deadline))

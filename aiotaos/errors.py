@@ -28,6 +28,7 @@ The tree is PEP 249's, with the additional classes that TDengine's Python client
 from __future__ import annotations
 
 import builtins
+import copy
 import re
 from typing import Any
 
@@ -219,6 +220,15 @@ def shorten(sql: str) -> str:
     masked = _PASSWORD.sub(r"\1'***'", sql[: 2 * _SQL_SHOWN])
     is_whole = len(sql) <= 2 * _SQL_SHOWN and len(masked) <= _SQL_SHOWN
     return masked if is_whole else masked[: _SQL_SHOWN - 1] + "…"
+
+
+def copied(error: Exception) -> Exception:
+    """The same error for another task, which gets a traceback and notes of its own."""
+    if not isinstance(error, Error):
+        return error
+    told = copy.copy(error)
+    told.__cause__ = error.__cause__
+    return told
 
 
 # Codes: TDengine 3.3.7 include/util/taoserror.h, and taosAdapter's own (0x11xx, 0xFFFx).

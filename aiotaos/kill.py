@@ -8,12 +8,16 @@ about 1.5 s after its start.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from .asking import ask_rows
-from .errors import Error
+from .errors import DatabaseError, Error
+from .options import Options
 from .transport.base import Deadline, Transport
+from .transport.dial import open_session
+from .transport.servers import Servers
 
 _PATIENCE = 10.0  # seconds that a query is looked for
 _INTERVAL = 0.5
@@ -26,11 +30,13 @@ class Killer:
     """Stops queries through a session of its own, which lives while there is something to stop.
 
     Args:
-        open_session: Opens that session.
+        options: How to open that session.
+        servers: Where.
     """
 
-    def __init__(self, open_session: Callable[[], Awaitable[Transport]]) -> None:
-        self._open_session = open_session
+    def __init__(self, options: Options, servers: Servers) -> None:
+        self._options = dataclasses.replace(options, database=None, conn_retries=0)
+        self._servers = servers
         self._wanted: dict[int, tuple[float, Callable[[], bool]]] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -41,6 +47,8 @@ class Killer:
             req_id: Id of its request.
             is_running: Whether it still runs, as far as this side knows.
         """
+        if not is_running():
+            return
         loop = asyncio.get_running_loop()
         self._wanted[req_id] = (loop.time() + _PATIENCE, is_running)
         if self._task is None or self._task.done():
@@ -61,7 +69,7 @@ class Killer:
 
     async def _run(self) -> None:
         try:
-            side = await self._open_session()
+            side = await open_session(self._options, self._servers)
         except Error as error:
             _logger.warning("queries could not be stopped: %s", error)
             self._wanted.clear()
@@ -93,7 +101,14 @@ class Killer:
             Deadline(_TIMEOUT),
         )
         for req_id, kill_id in found:
+            if [row[0] for row in found].count(req_id) > 1:
+                continue  # somebody else uses the same id; it cannot be told which is whose
             entry = self._wanted.pop(req_id, None)
-            if entry is not None and entry[1]():
+            if entry is None or not entry[1]():
+                continue
+            try:
                 await ask_rows(side, f"kill query '{kill_id}'", Deadline(_TIMEOUT))
+            except DatabaseError as error:
+                _logger.warning("a query could not be stopped: %s", error)
+            else:
                 _logger.info("query stopped: req_id %d", req_id)

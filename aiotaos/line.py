@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections import OrderedDict
 from collections.abc import Callable
 
-from .errors import Error
+from .errors import copied
 from .member import Member
 from .transport.base import Deadline
 
@@ -99,15 +98,6 @@ class Line:
         for place in [place for place in self._places if place.since <= since]:
             del self._places[place]
             if not place.future.done():
-                place.future.set_exception(_copied(error))
+                place.future.set_exception(copied(error))
                 if only_first:
                     return
-
-
-def _copied(error: Exception) -> Exception:
-    """The same error for another task, which gets a traceback of its own."""
-    if not isinstance(error, Error):
-        return error
-    told = copy.copy(error)
-    told.__cause__ = error.__cause__
-    return told

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .connection import Connection
 from .errors import InterfaceError, PoolFull, TimeoutError
 from .home import Home
+from .kill import Killer
 from .line import Line
 from .member import Callback, Limits, Member, PoolStats, called
 from .options import Address, Options, Road
@@ -77,6 +78,7 @@ class Members:
         self.wait_time = 0.0
         self._hold: Hold | None = None
         self._servers = Servers(options.addresses)
+        self._killer = Killer(options, self._servers)
         self._idle: list[Member] = []
         self._used: set[Member] = set()
         self._opening = 0
@@ -148,6 +150,8 @@ class Members:
 
     async def close(self, deadline: Deadline) -> None:
         """Close them; those that are used when they are given back, or at the deadline."""
+        if asyncio.current_task() in self._tasks:
+            raise InterfaceError("a pool cannot be closed by its own configure or reset")
         self._shut()
         try:
             for member in self._idle[:]:
@@ -155,6 +159,7 @@ class Members:
                 self._end(member)
             if self._used:
                 await self._until_returned(deadline)
+            await self._killer.close()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=deadline.remaining)
         finally:
@@ -201,6 +206,7 @@ class Members:
         self._idle.clear()
         self._used.clear()
         self._note_returned()
+        self._killer.terminate()
         for task in self._tasks:
             task.cancel()
 
@@ -224,10 +230,11 @@ class Members:
 
     def too_late(self, deadline: Deadline, cause: BaseException | None) -> TimeoutError:
         """The error for a deadline that has passed."""
+        why = self._servers.reason() if self._opening else ""
         error = TimeoutError(
-            f"no connection within {deadline.seconds:.3g} s: {self!r}", may_have_run=False
+            f"no connection within {deadline.seconds:.3g} s: {self!r}{why}", may_have_run=False
         )
-        error.__cause__ = cause
+        error.__cause__ = cause or (self._servers.failure if why else None)
         return error
 
     def _take(self) -> Member | None:
@@ -249,7 +256,7 @@ class Members:
         in_line = len(self._waiting) - self._opening
         full = self._size >= self.limits.max_size
         if self.limits.max_waiting is not None and full and in_line >= self.limits.max_waiting:
-            raise PoolFull(f"no connection: too many wait already: {self!r}")
+            raise PoolFull(f"no connection: too many wait already: {self!r}", may_have_run=False)
         place = self._waiting.join()
         self._serve()
         return await self._waiting.wait(
@@ -330,17 +337,25 @@ class Members:
 
     async def _call(self, name: str, callback: Callback, session: Session) -> None:
         connection = self._connect(session)
+        limit = asyncio.timeout(self._options.connect_timeout)
         try:
-            async with asyncio.timeout(self._options.connect_timeout):
+            async with limit:
                 await called(name, callback, connection)
-        except builtins.TimeoutError as error:
-            if isinstance(error, TimeoutError):
+        except builtins.TimeoutError:
+            if not limit.expired():
                 raise
             raise TimeoutError(
                 f"{name} did not end within {self._options.connect_timeout:g} s"
             ) from None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise InterfaceError(f"{name} was cancelled by itself") from error
         finally:
             connection._closed = True
+        if session.closed:
+            raise InterfaceError(f"{name} has closed the connection")
 
     def _offer(self, member: Member) -> None:
         """Give a session to the one who waits for longest, or let it be idle."""
@@ -403,15 +418,20 @@ class Members:
             member = await self._new_member(None)
         except BaseException as error:
             self._opening -= 1
-            if not isinstance(error, Exception):
+            if self.closed:
                 raise
+            failure = error
+            if not isinstance(error, Exception):
+                failure = InterfaceError(f"no session could be opened: {error!r}")
             self._errors += 1
-            self._failure = error
-            _logger.debug("%r: no session: %s", self, error)
+            self._failure = failure
+            _logger.debug("%r: no session: %s", self, failure)
             # If others may still come back, only the first of those who waited is told.
-            self._waiting.refuse(error, since=began, only_first=bool(self._used or self._idle))
+            self._waiting.refuse(failure, since=began, only_first=bool(self._used or self._idle))
             self._serve()
-            return error
+            if failure is not error:
+                raise
+            return failure
         self._opening -= 1
         self._failure = None
         self._admit(member, generation)
@@ -426,7 +446,7 @@ class Members:
             self._offer(member)
 
     async def _new_member(self, only: Address | None) -> Member:
-        session = await Session.open(self._options, self._servers, only)
+        session = await Session.open(self._options, self._servers, self._killer, only)
         self._opened += 1
         lifetime = self.limits.max_lifetime * random.uniform(1 - _JITTER, 1)
         member = Member(session, self._loop.time() + lifetime)

@@ -365,7 +365,7 @@ class Pool(Verbs[R]):
         except BaseException:
             connection.release()
             raise
-        result._when_over(connection.release)
+        connection.lend_to(result)
         return result
 
     async def _write(

@@ -34,6 +34,7 @@ class PooledConnection(Connection[R]):
         self._pool = pool
         self._member = member
         self._released = False
+        self._is_lent_to_result = False
         self._held: WeakSet[Result[Any] | Statement[Any]] = WeakSet()
         if self._home.loop.get_debug():
             member.taken_at = _where()
@@ -71,14 +72,25 @@ class PooledConnection(Connection[R]):
     def __del__(self) -> None:
         if getattr(self, "_closed", True) or not hasattr(self, "_member") or self._home.is_gone:
             return
+        members, loop = self._pool._members, self._home.loop
+        if self._is_lent_to_result:  # which is gone as well
+            loop.call_soon_threadsafe(members.put_back, self._member)
+            return
         where = self._member.taken_at or "PYTHONASYNCIODEBUG=1 tells where"
-        warnings.warn(
-            f"{self!r} was never returned to its pool; taken at: {where}",
-            ResourceWarning,
-            source=self,
-            stacklevel=2,
-        )
-        self._home.loop.call_soon_threadsafe(self._pool._members.drop, self._member)
+        try:
+            warnings.warn(
+                f"{self!r} was never returned to its pool; taken at: {where}",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+        finally:
+            loop.call_soon_threadsafe(members.drop, self._member)
+
+    def lend_to(self, result: Result[Any]) -> None:
+        """Give it back when the result is over."""
+        self._is_lent_to_result = True
+        result._when_over(self.release)
 
     def _check(self) -> None:
         if self._released:

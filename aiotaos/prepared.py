@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from .asking import ask_rows
 from .binding import Shape
-from .errors import DatabaseError, DataError, NotSupportedError, StatementError
+from .errors import ConnectionLost, DatabaseError, DataError, NotSupportedError, StatementError
 from .protocol.bind import Binding, query_parameters, with_digits
 from .protocol.sql import check_count, inserted_table
 from .transport.base import Deadline, ServerResult, ServerStatement, Transport, next_req_id
+from .transport.retry import PASSING, SESSION_GONE
 from .types import DECIMALS, StatementField
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Handle:
     def __init__(self, session: Session, sql: str) -> None:
         self._session = session
         self._transport = session.transport
+        self._state = session.state_of_names
         self.sql = sql
         self.server: ServerStatement | None = None
         self.shape = Shape(())
@@ -63,6 +65,13 @@ class Handle:
         transport, server = self._session.transport, self.server
         if server is None or server.closed or transport is not self._transport:
             self.is_fresh = True
+            if self._state != self._session.state_of_names:
+                raise ConnectionLost(
+                    "the statement is gone, and the database or time zone that it was prepared in "
+                    "is not the present one: prepare it anew",
+                    sql=self.sql,
+                    may_have_run=False,
+                )
             if transport is not self._transport:
                 self._transport, self.server, self.result = transport, None, None
             self.server = server = await transport.prepare(
@@ -153,12 +162,14 @@ class StatementCache:
         self._session = session
         self._size = size
         self._waiting: list[tuple[str | None, Handle]] = []
+        self._generation = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def clear(self) -> None:
         """Close all that wait."""
+        self._generation += 1  # what is being used now is not kept
         waiting, self._waiting = self._waiting, []
         for _, handle in waiting:
             handle.close()
@@ -171,6 +182,7 @@ class StatementCache:
         One that waited may be out of date, if the table was altered. What fails with it is tried
         once more with a fresh one.
         """
+        generation = self._generation
         handle = self._take(database, sql)
         try:
             try:
@@ -181,7 +193,10 @@ class StatementCache:
                 handle.close()
                 return await use(handle)
         finally:
-            self._give(database, handle)
+            if generation == self._generation:
+                self._give(database, handle)
+            else:
+                handle.close()
 
     def _take(self, database: str | None, sql: str) -> Handle:
         """A handle for a statement of a database: one that waits, or a new one."""
@@ -207,4 +222,6 @@ def _may_be_stale(error: DatabaseError) -> bool:
     """Whether a statement may have failed because its table is not what it was any more."""
     if isinstance(error, DataError):
         return error.code is None  # found on this side, by what the statement knew of the column
+    if error.code in PASSING or error.code in SESSION_GONE:
+        return False
     return error.code is not None or isinstance(error, StatementError)

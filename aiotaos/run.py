@@ -6,7 +6,7 @@ import asyncio
 import builtins
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 from .binding import Shape
 from .errors import Error, ProgrammingError
@@ -18,6 +18,8 @@ from .protocol.sql import check_count, first_word, placeholders, reads, render
 from .session import Session
 from .transport.base import Deadline, ServerResult, Transport, written_result
 from .transport.retry import Attempts
+
+Check: TypeAlias = Callable[[], None]
 
 _NOT_PREPARED = "stmt only support"
 _NANOSECONDS = 1e9
@@ -33,6 +35,7 @@ class Run:
         params: A value for each ``?``.
         req_id: Identifier of the request.
         deadline: The end of the call.
+        check: Raises if the connection cannot be used any more.
         handle: The prepared statement that is run, if there is one.
     """
 
@@ -49,6 +52,7 @@ class Run:
         params: Sequence[Any],
         req_id: int,
         deadline: Deadline,
+        check: Check,
         handle: Handle | None = None,
     ) -> None:
         self._session = session
@@ -60,7 +64,7 @@ class Run:
         self._handle = handle
         self._word = first_word(sql)
         safe = reads(sql) or self._word == "use" or session.options.retry_writes
-        self._attempts = Attempts(session.options, deadline, safe=safe)
+        self._attempts = attempts_at(session, deadline, check, safe=safe)
 
     async def start(self) -> ServerResult:
         """Run the statement."""
@@ -102,10 +106,8 @@ class Run:
             return await self._session.run(self._once, self._attempts)
         except (asyncio.CancelledError, builtins.TimeoutError):
             if reads(self._sql):
-                transport, req_id = self._session.transport, self._req_id
-                self._session.stop(
-                    req_id, self._deadline.elapsed, lambda: transport.is_running(req_id)
-                )
+                running = self._session.transport.still_running(self._req_id)
+                self._session.stop(self._req_id, self._deadline.elapsed, running)
             raise
 
     async def _once(self, transport: Transport) -> ServerResult:
@@ -122,11 +124,7 @@ class Run:
             sql = render(sql, self._params)
         if self._word != "use":
             return await transport.query(sql, self._req_id, self._deadline)
-        self._session.prepared.clear()
-        self._session.database_is_sure = False  # until the server has said so
-        result = await transport.query(sql, self._req_id, self._deadline)
-        await self._session.ask_database(transport, self._deadline)
-        return result
+        return await self._session.use(transport, sql, self._req_id, self._deadline)
 
     async def _query_prepared(self) -> ServerResult | None:
         """Run a query that is prepared for this once; None if it cannot be prepared.
@@ -154,7 +152,7 @@ class Run:
             sql,
             lambda shape: shape.bind_rows([params]),
             self._req_id,
-            self._deadline,
+            self._attempts,
         )
         return written_result(transport, rows, self._req_id, sql)
 
@@ -165,7 +163,7 @@ async def write(
     sql: str,
     make: Callable[[Shape], Iterable[Binding]],
     req_id: int,
-    deadline: Deadline,
+    attempts: Attempts,
     turn: Callable[[], Awaitable[None]] | None = None,
     *,
     in_thread: bool = False,
@@ -175,20 +173,18 @@ async def write(
     The rows are encoded and sent, then ``turn`` is awaited, then they are executed. What takes
     long to encode is done in a worker thread, so that the loop can go on meanwhile.
     """
-    attempts = Attempts(session.options, deadline, safe=session.options.retry_writes)
 
     def once(transport: Transport) -> Awaitable[int]:
-        return _write_bound(session, transport, sql, make, req_id, deadline, turn, in_thread)
+        return _write_bound(session, transport, sql, make, req_id, attempts, turn, in_thread)
 
     query = None if hooks is None else _query(session, sql, None, req_id)
     return await _written(session, hooks, query, once, attempts)
 
 
 async def write_lines(
-    session: Session, hooks: Hooks | None, arguments: InsertArgs, deadline: Deadline
+    session: Session, hooks: Hooks | None, arguments: InsertArgs, attempts: Attempts
 ) -> int:
     """Write schemaless lines; the number of rows written."""
-    attempts = Attempts(session.options, deadline, safe=session.options.retry_writes)
     query = None
     if hooks is not None:
         query = _query(session, "", None, arguments.req_id, operation="SCHEMALESS")
@@ -196,7 +192,7 @@ async def write_lines(
         session,
         hooks,
         query,
-        lambda transport: transport.schemaless_insert(arguments, deadline),
+        lambda transport: transport.schemaless_insert(arguments, attempts.deadline),
         attempts,
     )
 
@@ -244,10 +240,12 @@ async def _write_bound(
     sql: str,
     make: Callable[[Shape], Iterable[Binding]],
     req_id: int,
-    deadline: Deadline,
+    attempts: Attempts,
     turn: Callable[[], Awaitable[None]] | None = None,
     in_thread: bool = False,
 ) -> int:
+    deadline = attempts.deadline
+
     async def use(handle: Handle) -> int:
         await handle.prepared(deadline)
         if in_thread:
@@ -259,11 +257,10 @@ async def _write_bound(
         try:
             if not await handle.bind(bindings, deadline):
                 return 0
-            limit = deadline
             if turn is not None:
                 await turn()
-                limit = Deadline(deadline.seconds)
-            return await handle.execute(req_id, limit)
+                attempts.deadline = Deadline(deadline.seconds)
+            return await handle.execute(req_id, attempts.deadline)
         except BaseException:
             handle.close()  # what is bound must not be written by the next use
             raise
@@ -271,6 +268,25 @@ async def _write_bound(
     if not session.database_is_sure:  # a USE was cancelled
         await session.ask_database(transport, deadline)
     return await session.prepared.use(session.database, sql, use)
+
+
+def attempts_at(session: Session, deadline: Deadline, check: Check, *, safe: bool) -> Attempts:
+    """The attempts at a statement, which ends with the database and time zone that it began in.
+
+    Args:
+        session: Where it runs.
+        deadline: The end of the call.
+        check: Raises if the connection cannot be used any more.
+        safe: Whether it may be run twice.
+    """
+    state = session.state_of_names
+
+    def may_go_on(error: Error) -> None:
+        check()
+        if session.state_of_names != state:
+            raise error
+
+    return Attempts(session.options, deadline, safe=safe, check=may_go_on)
 
 
 def _query(

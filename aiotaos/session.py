@@ -16,13 +16,14 @@ from .errors import (
     InterfaceError,
     ProgrammingError,
     TimeoutError,
+    copied,
 )
 from .kill import Killer
 from .options import Address, Options, Road
 from .prepared import StatementCache
-from .transport.base import Deadline, Transport
+from .transport.base import Deadline, ServerResult, Transport
 from .transport.dial import open_session
-from .transport.retry import SESSION_GONE, Attempts
+from .transport.retry import SESSION_GONE, Attempts, Backoff
 from .transport.servers import Servers
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Session:
         servers: Where.
         transport: The session as it stands now.
         hold: Its hold on an embedded server.
+        killer: Who stops its queries; one of its own if not given.
 
     Attributes:
         options: How to open it; with the present time zone.
@@ -57,7 +59,12 @@ class Session:
     """
 
     def __init__(
-        self, options: Options, servers: Servers, transport: Transport, hold: Hold | None = None
+        self,
+        options: Options,
+        servers: Servers,
+        transport: Transport,
+        hold: Hold | None = None,
+        killer: Killer | None = None,
     ) -> None:
         self.options = options
         self._servers = servers
@@ -69,15 +76,25 @@ class Session:
         self.tz: tzinfo = options.tz
         self.on_restored: Callable[[], Awaitable[None]] | None = None
         self._task: asyncio.Task[None] | None = None
-        self._killer: Killer | None = None
+        self._killer = killer or Killer(options, servers)
+        self._owns_killer = killer is None
+        self._zone_lock = asyncio.Lock()
+        self._zone_is_changing = False
+        self._given_up: list[Callable[[], bool]] = []  # USEs that may still come to run
         self.losses = 0
         self._closed = False
 
     @classmethod
-    async def open(cls, options: Options, servers: Servers, only: Address | None = None) -> Session:
+    async def open(
+        cls,
+        options: Options,
+        servers: Servers,
+        killer: Killer | None = None,
+        only: Address | None = None,
+    ) -> Session:
         """Open a session; arguments and errors as :func:`~aiotaos.transport.dial.open_session`."""
         if options.road is not Road.EMBEDDED:
-            return cls(options, servers, await open_session(options, servers, only))
+            return cls(options, servers, await open_session(options, servers, only), killer=killer)
         from .embedded.shared import open_embedded
 
         transport, target, hold = await open_embedded(options)
@@ -133,30 +150,56 @@ class Session:
                     endpoint=self.transport.endpoint,
                 )
             return self.transport
+        backoff, losses = Backoff(self.options), 0
         while not self._closed and (self.transport.closed or self._task is not None):
-            if self._task is None:
-                self._task = asyncio.create_task(self._restore(), name=f"{self!r}: reconnect")
-                self._task.add_done_callback(self._restored)
-            task = self._task
-            limit = None if deadline.when is None else deadline.remaining
-            await asyncio.wait([task], timeout=limit)
-            if not task.done():
-                raise TimeoutError(
-                    f"the connection was lost, and there was none again within "
-                    f"{deadline.seconds:g} s",
+            if losses > self.options.conn_retries:
+                raise ConnectionError(
+                    f"the connection was lost {losses} times as soon as it was opened",
                     endpoint=self.transport.endpoint,
                     may_have_run=False,
                 )
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
+            if losses:
+                await asyncio.sleep(min(backoff.next(), deadline.remaining))
+            losses += 1
+            await self._reopened(deadline)
         if self._closed:
             raise InterfaceError(
                 "the connection was closed during the call", endpoint=self.transport.endpoint
             )
-        if not self.timezone_is_sure:
-            await self.transport.set_timezone(self.options.timezone, deadline)
-            self.timezone_is_sure = True
+        if not self.timezone_is_sure and not self._zone_is_changing:
+            await self._settle_timezone(deadline)
         return self.transport
+
+    async def _reopened(self, deadline: Deadline) -> None:
+        """Wait for the session to be opened again."""
+        if self._task is None and self.transport.closed:
+            self._task = asyncio.create_task(self._restore(), name=f"{self!r}: reconnect")
+            self._task.add_done_callback(self._restored)
+        task = self._task
+        if task is None:
+            return
+        limit = None if deadline.when is None else deadline.remaining
+        await asyncio.wait([task], timeout=limit)
+        if not task.done():
+            late = TimeoutError(
+                f"the connection was lost, and there was none again within {deadline.seconds:g} s"
+                + self._servers.reason(),
+                endpoint=self.transport.endpoint,
+                may_have_run=False,
+            )
+            late.__cause__ = self._servers.failure
+            raise late
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, ConnectionError) and error.may_have_run is None:
+                error.may_have_run = False
+            raise copied(error) if isinstance(error, Exception) else error
+
+    async def _settle_timezone(self, deadline: Deadline) -> None:
+        """Have the server take the time zone that this side believes in."""
+        async with self._zone_lock:
+            if not self.timezone_is_sure:
+                await self.transport.set_timezone(self.options.timezone, deadline)
+                self.timezone_is_sure = True
 
     def _restored(self, task: asyncio.Task[None]) -> None:
         self._task = None
@@ -179,6 +222,7 @@ class Session:
         self.losses += 1
         self.database = options.database
         self.database_is_sure = self.timezone_is_sure = True
+        self._given_up.clear()
         self.prepared.clear()
         _logger.info("%s was lost, reconnected to %s", lost, transport.endpoint)
         if self.on_restored is not None:
@@ -190,27 +234,53 @@ class Session:
 
     # State.
 
+    @property
+    def state_of_names(self) -> tuple[str | None, str | None]:
+        """What statements depend on: the database and the time zone."""
+        return self.database, self.options.timezone
+
+    async def use(
+        self, transport: Transport, sql: str, req_id: int, deadline: Deadline
+    ) -> ServerResult:
+        """Run a USE."""
+        self.prepared.clear()
+        self.database_is_sure = False  # until the server has said so
+        try:
+            result = await transport.query(sql, req_id, deadline)
+        except BaseException:
+            self._given_up.append(transport.still_running(req_id))
+            self.database_is_sure = False  # whatever somebody else has asked meanwhile
+            raise
+        await self.ask_database(transport, deadline)
+        return result
+
     async def ask_database(self, transport: Transport, deadline: Deadline) -> None:
         """Learn the current database from the server."""
         self.database = await transport.current_database(deadline)
-        self.database_is_sure = True
+        self._given_up = [still_running for still_running in self._given_up if still_running()]
+        self.database_is_sure = not self._given_up
 
     async def set_timezone(self, name: str | None, deadline: Deadline) -> None:
         """Change the time zone, on both sides."""
         options = dataclasses.replace(self.options, timezone=name)
-        attempts = Attempts(self.options, deadline, safe=True)
 
         async def change(transport: Transport) -> None:
-            self.timezone_is_sure = False  # until the server has said so
-            try:
-                await transport.set_timezone(name, deadline)
-            except Error as error:
-                self.timezone_is_sure = error.code is not None  # it was refused
-                raise
-            self.timezone_is_sure = True
+            async with self._zone_lock:
+                self._zone_is_changing = True
+                self.timezone_is_sure = False  # until the server has said so
+                try:
+                    await transport.set_timezone(name, deadline)
+                    self.timezone_is_sure = True
+                except Error as error:
+                    self.timezone_is_sure = error.code is not None  # it was refused
+                    raise
+                finally:
+                    self._zone_is_changing = False
 
+        attempts = Attempts(self.options, deadline, safe=True)
         await self.run(change, attempts)
         self.options, self.tz = options, options.tz
+        self.prepared.clear()
 
     @property
     def is_sure(self) -> bool:
@@ -222,15 +292,8 @@ class Session:
     def stop(self, req_id: int, seconds: float, is_running: Callable[[], bool]) -> None:
         """Stop a query on the server that was given up after ``seconds``, if the options say so."""
         mode = self.options.cancel
-        if mode == "leave" or (mode == "auto" and seconds < _RUNS_LONG) or not is_running():
-            return
-        if self._killer is None:
-            self._killer = Killer(self._open_side)
-        self._killer.stop(req_id, is_running)
-
-    async def _open_side(self) -> Transport:
-        options = dataclasses.replace(self.options, database=None, conn_retries=0)
-        return await open_session(options, self._servers)
+        if mode == "kill" or (mode == "auto" and seconds >= _RUNS_LONG):
+            self._killer.stop(req_id, is_running)
 
     # The end.
 
@@ -238,7 +301,7 @@ class Session:
         """End in an orderly manner, within ``timeout`` seconds."""
         self._closed = True
         try:
-            if self._killer is not None:
+            if self._owns_killer:
                 await self._killer.close()
         finally:
             task = self._task
@@ -255,7 +318,7 @@ class Session:
     def terminate(self) -> None:
         """End at once."""
         self._closed = True
-        if self._killer is not None:
+        if self._owns_killer:
             self._killer.terminate()
         if self._task is not None:
             self._task.cancel()

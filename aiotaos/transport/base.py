@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,13 +17,26 @@ from ..protocol.block import Block
 from ..protocol.messages import InsertArgs
 from ..types import Field, Precision, StatementField
 
-_process_part = secrets.randbits(31) << 32
-_counter = itertools.count(secrets.randbits(16) + 1)
+
+class _ReqIds:
+    """Request ids: positive, below 2**63, unlikely to be used by another process."""
+
+    def __init__(self) -> None:
+        self.seed()
+        os.register_at_fork(after_in_child=self.seed)
+
+    def seed(self) -> None:
+        """Begin anew; a fork would go on with the numbers of its parent."""
+        self._process = secrets.randbits(31) << 32
+        self._counter = itertools.count(secrets.randbits(16) + 1)
+
+    def next(self) -> int:
+        """Another one."""
+        return self._process | (next(self._counter) & 0xFFFF_FFFF)
 
 
-def next_req_id() -> int:
-    """A request id: positive, below 2**63, unlikely to be used by another process."""
-    return _process_part | (next(_counter) & 0xFFFF_FFFF)
+next_req_id = _ReqIds().next
+"""Make a request id."""
 
 
 class Deadline:
@@ -149,8 +164,8 @@ class Transport(Protocol):
     async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
         """Run one statement."""
 
-    def is_running(self, req_id: int) -> bool:
-        """Whether a request is without its answer, be it that nobody waits for it any more."""
+    def still_running(self, req_id: int) -> Callable[[], bool]:
+        """Whether a request of now is without its answer, to be asked later on."""
 
     def is_fetching(self, result: ServerResult) -> bool:
         """Whether a block of a result is asked for and has not come."""

@@ -133,9 +133,10 @@ class Calls:
         """Whether the session is closed or lost."""
         return self._closed or self._lost is not None
 
-    def is_running(self, req_id: int) -> bool:
-        """Whether the answer to a request is still to come."""
-        return req_id in self._calls
+    def still_running(self, req_id: int) -> Callable[[], bool]:
+        """Whether the answer to a request of now is still to come, to be asked later on."""
+        call = self._calls.get(req_id)
+        return lambda: call is not None and self.is_waiting(call)
 
     def is_waiting(self, call: Call) -> bool:
         """Whether the answer to a call is still to come."""

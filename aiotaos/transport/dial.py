@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import logging
 import ssl
+from urllib.parse import quote
 
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
@@ -87,7 +88,7 @@ async def open_session(
                 _logger.debug("attempt %d: %s", attempts, error)
                 if not _may_pass(error):
                     raise
-                last = error
+                last = servers.failure = error
                 failed(address, getattr(error, "retry_after", None))
                 if error.http_status in _FINAL_STATUSES:
                     hopeless.add(address)
@@ -95,6 +96,7 @@ async def open_session(
                         raise
             else:
                 served(address)
+                servers.failure = None
                 servers.learn(session.instances, tls=options.tls)
                 return session
     spent = asyncio.get_running_loop().time() - started
@@ -155,21 +157,26 @@ async def _attempt(
         await session.login(deadline)
     except BaseException as error:
         session.terminate()
-        translated = _translate(error, endpoint, deadline)
+        translated = _translate(error, endpoint, deadline, options.token)
         if translated is None:
             raise
         raise translated from error
     return session
 
 
-def _translate(error: BaseException, endpoint: str, deadline: Deadline) -> Error | None:
+def _translate(
+    error: BaseException, endpoint: str, deadline: Deadline, token: str | None
+) -> Error | None:
     """The error for what went wrong below; None for what is raised as it is."""
     if isinstance(error, Error):
         return None
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         meaning = _STATUS_MEANINGS.get(status, "expected a WebSocket handshake")
-        body = bytes(error.response.body or b"")[:_BODY_SHOWN].decode("utf-8", "replace").strip()
+        body = bytes(error.response.body or b"").decode("utf-8", "replace")
+        if token:  # which stands in the URL, and may be sent back
+            body = body.replace(quote(token), "***").replace(token, "***")
+        body = body[:_BODY_SHOWN].strip()
         cls = AuthenticationError if status in (401, 403) else ConnectionError
         refusal = cls(
             f"HTTP status {status}: {meaning}" + (f"; it says: {body}" if body else ""),

@@ -88,6 +88,7 @@ class Link(asyncio.Protocol):
         self._pinged: float | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._silence: float | None = None
+        self._unsent = 0
 
     async def open(self) -> None:
         """Wait for the handshake to succeed.
@@ -220,6 +221,10 @@ class Link(asyncio.Protocol):
         if self._ending:
             return
         now = self._loop.time()
+        unsent = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if unsent < self._unsent:  # it reads what is sent, the ping stands behind that
+            self._heard = now
+        self._unsent = unsent
         if self._pinged is not None and self._heard < self._pinged:
             self._silence = now - self._heard
             self._fail(self._reason())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 from ..errors import ConnectionLost, Error
 from ..options import Options
@@ -52,21 +53,32 @@ class Attempts:
         options: How often, and after which pauses, something is repeated.
         deadline: The end of the call.
         safe: Whether it may be run twice: it reads, or the user said so.
+        check: Called before it is repeated, with the error; raises if it must not be any more.
 
     Attributes:
         count: How many there were, the present one included.
         deadline: The end of the call.
         safe: Whether it may be run twice.
+        may_have_run: Whether one of those before may have run.
     """
 
-    __slots__ = ("_backoff", "_options", "count", "deadline", "safe")
+    __slots__ = ("_backoff", "_check", "_options", "count", "deadline", "may_have_run", "safe")
 
-    def __init__(self, options: Options, deadline: Deadline, *, safe: bool) -> None:
+    def __init__(
+        self,
+        options: Options,
+        deadline: Deadline,
+        *,
+        safe: bool,
+        check: Callable[[Error], None] | None = None,
+    ) -> None:
         self._options = options
+        self._check = check
         self._backoff: Backoff | None = None
         self.count = 1
         self.deadline = deadline
         self.safe = safe
+        self.may_have_run = False
 
     async def pause(self, error: Error) -> None:
         """Wait before the next attempt.
@@ -74,6 +86,8 @@ class Attempts:
         Raises:
             Error: ``error`` itself, if there is to be none.
         """
+        if self.may_have_run:
+            error.may_have_run = True
         if self.count > self._options.conn_retries or not self._may_repeat(error):
             raise error
         if self._backoff is None:
@@ -83,6 +97,9 @@ class Attempts:
             if wait >= self.deadline.remaining:
                 raise error
             await asyncio.sleep(wait)
+        if self._check is not None:
+            self._check(error)
+        self.may_have_run = self.may_have_run or error.may_have_run is True
         self.count += 1
 
     def _may_repeat(self, error: Error) -> bool:

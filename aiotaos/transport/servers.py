@@ -7,18 +7,22 @@ known for the whole process, so that connections and pools spread their sessions
 from __future__ import annotations
 
 import logging
+import os
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from ..errors import Error
 from ..options import ADAPTER_PORT, Address
 
 _FIRST_ASIDE = 1.0  # seconds that an address is set aside when it fails; doubled each time
 _LAST_ASIDE = 60.0
 _logger = logging.getLogger("aiotaos.connect")
 
+_lock = threading.RLock()  # there may be a loop in each of several threads
 _loads: Counter[Address] = Counter()
 _aside: dict[Address, tuple[float, float]] = {}  # until when, and for how long
 
@@ -50,14 +54,28 @@ class Place:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._held = True
-        _loads[address] += 1
+        self._pid: int | None = os.getpid()
+        with _lock:
+            _loads[address] += 1
 
     def leave(self) -> None:
         """Give the place up. May be called again."""
-        if self._held:
-            self._held = False
-            _loads[self.address] -= 1
+        pid, self._pid = self._pid, None
+        if pid == os.getpid():
+            with _lock:
+                _loads[self.address] -= 1
+
+    def __del__(self) -> None:
+        self.leave()  # the session of a loop that ended without it
+
+
+def _forget() -> None:
+    """What a parent process knows holds for the parent."""
+    _loads.clear()
+    _aside.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 class Servers:
@@ -65,10 +83,18 @@ class Servers:
 
     Args:
         addresses: Those that the options name.
+
+    Attributes:
+        failure: Why the last attempt to open a session failed; None if it did not.
     """
 
     def __init__(self, addresses: Iterable[Address]) -> None:
         self._addresses = list(addresses)
+        self.failure: Error | None = None
+
+    def reason(self) -> str:
+        """Why there was no session of late, to be put behind a text; empty if it is not known."""
+        return f": {self.failure.message}" if self.failure is not None else ""
 
     def __len__(self) -> int:
         return len(self._addresses)

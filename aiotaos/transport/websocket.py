@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import logging
 import re
+from collections.abc import Callable
 from urllib.parse import quote
 
 from ..errors import InterfaceError, ProtocolError, ResultError
@@ -110,8 +111,8 @@ class WebSocketTransport:
         self._version = login.version or self._version
         self.instances = login.list_instances or []
 
-    def is_running(self, req_id: int) -> bool:
-        return self._calls.is_running(req_id)
+    def still_running(self, req_id: int) -> Callable[[], bool]:
+        return self._calls.still_running(req_id)
 
     def is_fetching(self, result: ServerResult) -> bool:
         call: Call | None = result.ahead

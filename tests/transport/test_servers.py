@@ -16,8 +16,16 @@ A, B, C = (Address(name, 6041) for name in "abc")
 @pytest.fixture(autouse=True)
 def own(monkeypatch):
     """Nothing of other sessions."""
+    _kept.clear()
     monkeypatch.setattr(servers, "_loads", Counter())
     monkeypatch.setattr(servers, "_aside", {})
+
+_kept: list[Place] = []
+
+
+def load(address):
+    """A session at an address, which stays."""
+    _kept.append(Place(address))
 
 
 @pytest.fixture
@@ -131,9 +139,9 @@ def test_by_chance_among_equals():
 
 def test_those_that_failed_come_last(clock):
     found = Servers([A, B, C])
-    Place(B)
-    Place(C)
-    Place(C)
+    load(B)
+    load(C)
+    load(C)
     failed(A)
     assert found.order() == [B, C, A]
     failed(B)
@@ -155,10 +163,10 @@ def test_the_order_is_the_callers():
 def test_even_loads_stay():
     found = Servers([A, B])
     assert found.lighter_than(A) is None
-    Place(A)
+    load(A)
     assert found.lighter_than(A) is None
-    Place(B)
-    Place(A)
+    load(B)
+    load(A)
     assert found.lighter_than(A) is None
     assert found.lighter_than(B) is None
 
@@ -166,7 +174,7 @@ def test_even_loads_stay():
 def test_a_lighter_one():
     found = Servers([A, B, C])
     places = [Place(A) for _ in range(2)]
-    Place(C)
+    load(C)
     assert found.lighter_than(A) == B
     assert found.lighter_than(C) is None
     places[0].leave()
@@ -176,14 +184,14 @@ def test_a_lighter_one():
 def test_one_alone():
     found = Servers([A])
     for _ in range(5):
-        Place(A)
+        load(A)
     assert found.lighter_than(A) is None
 
 
 def test_a_lighter_one_that_is_aside(clock):
     found = Servers([A, B])
     for _ in range(5):
-        Place(A)
+        load(A)
     failed(B)
     assert found.lighter_than(A) is None
     clock.now += 1
@@ -193,7 +201,7 @@ def test_a_lighter_one_that_is_aside(clock):
 def test_a_lighter_one_when_all_are_aside(clock):
     found = Servers([A, B])
     for _ in range(5):
-        Place(A)
+        load(A)
     failed(A)
     failed(B)
     assert found.lighter_than(A) is None
@@ -202,7 +210,7 @@ def test_a_lighter_one_when_all_are_aside(clock):
 def test_an_address_that_is_none_of_them():
     found = Servers([A])
     for _ in range(2):
-        Place(B)
+        load(B)
     assert found.lighter_than(B) == A
 
 

@@ -598,8 +598,8 @@ async def test_tasks_with_one_text_have_statements_of_their_own(adapter, conn):
 
 async def test_a_statement_from_the_cache_is_tried_once_more(adapter, conn):
     assert await use(conn, "exec") == 2
-    adapter.refused["stmt2_bind"] = (0x0125, "need retry")
-    with pytest.raises(aiotaos.Error, match="need retry"):
+    adapter.refused["stmt2_bind"] = (0x0236, "bind number")
+    with pytest.raises(aiotaos.Error, match="bind number"):
         await use(conn, "exec")
     await adapter.until_closed()
     again = [step for step in adapter.steps[4:] if step != "stmt2_close"]
