@@ -73,7 +73,7 @@ def check_hooks(hooks: object) -> None:
     """
     if hooks is not None and not isinstance(hooks, Hooks):
         raise InterfaceError(
-            f"hooks: expected an object of a class of aiotaos.Hooks, got {hooks!r}"
+            f"hooks: expected an instance of a subclass of aiotaos.Hooks, got {hooks!r}"
         )
 
 

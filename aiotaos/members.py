@@ -23,6 +23,7 @@ from .kill import Killer
 from .line import Line
 from .member import Callback, Limits, Member, PoolStats, called
 from .options import Address, Options, Road
+from .row_factories import tuple_row
 from .session import Session
 from .tasks import ended
 from .transport.base import Deadline
@@ -193,9 +194,9 @@ class Members:
         except builtins.TimeoutError:
             places = [member.taken_at for member in self._used if member.taken_at]
             _logger.warning(
-                "%d connections were not returned within %g s%s",
-                len(self._used),
+                "connections that were not returned within %g s: %d%s",
                 deadline.seconds,
+                len(self._used),
                 f"; taken at: {'; '.join(places)}" if places else "",
             )
 
@@ -325,7 +326,7 @@ class Members:
         self, session: Session, database: str | None, timezone: str | None
     ) -> None:
         """Give a session a database, if there is to be one, and a time zone."""
-        connection = self._connect(session)
+        connection = Connection(session, tuple_row)  # without hooks: nobody asked for this
         try:
             if session.database != database and database is not None:
                 await connection.select_db(database)
@@ -420,9 +421,11 @@ class Members:
             self._opening -= 1
             if self.closed:
                 raise
-            failure = error
-            if not isinstance(error, Exception):
-                failure = InterfaceError(f"no session could be opened: {error!r}")
+            failure = (
+                error
+                if isinstance(error, Exception)
+                else InterfaceError(f"no session could be opened: {error!r}")
+            )
             self._errors += 1
             self._failure = failure
             _logger.debug("%r: no session: %s", self, failure)

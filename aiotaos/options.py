@@ -208,7 +208,11 @@ class Options:
             InterfaceError: Something is unknown or malformed; the message names it and says what
                 was expected. Secrets are not shown.
         """
-        given = {name: value for name, value in arguments.items() if value is not None}
+        given = {
+            _ALIASES.get(name, name): value
+            for name, value in arguments.items()
+            if value is not None
+        }
         if dsn is None and "host" not in given and "driver" not in given:
             dsn = os.environ.get(ENVIRONMENT_DSN)
             if dsn == "":
@@ -520,7 +524,9 @@ def _read_parameters(given: Mapping[str, object]) -> dict[str, Any]:
         if check is None:
             raise InterfaceError(
                 f"unknown option {name!r}, expected one of {', '.join(sorted(_PARAMETERS))}; "
-                "as keywords also driver, host, port, row_factory"
+                "as keywords also driver, host, port, row_factory, hooks; of connections "
+                "on_reconnect; of pools min_size, max_size, max_waiting, acquire_timeout, "
+                "max_idle, max_lifetime, check, configure, reset"
             )
         values[name] = check(name, value)
     return values

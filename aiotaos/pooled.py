@@ -76,10 +76,11 @@ class PooledConnection(Connection[R]):
         if self._is_lent_to_result:  # which is gone as well
             loop.call_soon_threadsafe(members.put_back, self._member)
             return
-        where = self._member.taken_at or "PYTHONASYNCIODEBUG=1 tells where"
+        place = self._member.taken_at
+        where = f"taken at: {place}" if place else "PYTHONASYNCIODEBUG=1 tells where it was taken"
         try:
             warnings.warn(
-                f"{self!r} was never returned to its pool; taken at: {where}",
+                f"{self!r} was never returned to its pool; {where}",
                 ResourceWarning,
                 source=self,
                 stacklevel=2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
@@ -226,10 +227,17 @@ class Session:
         self.prepared.clear()
         _logger.info("%s was lost, reconnected to %s", lost, transport.endpoint)
         if self.on_restored is not None:
+            limit = asyncio.timeout(self.options.connect_timeout)
             try:
-                await self.on_restored()
-            except BaseException:
+                async with limit:
+                    await self.on_restored()
+            except BaseException as error:
                 transport.terminate()
+                if isinstance(error, builtins.TimeoutError) and limit.expired():
+                    raise TimeoutError(
+                        f"on_reconnect did not end within {self.options.connect_timeout:g} s",
+                        endpoint=transport.endpoint,
+                    ) from None
                 raise
 
     # State.

@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import taosws
+import uvloop
 
 import aiotaos
 
@@ -93,6 +94,7 @@ class Contestant:
 # aiotaos.
 
 Fetch = Callable[[str], Awaitable[list[Any]]]
+Run = Callable[..., Figures]
 
 
 async def asked(fetch: Fetch, question: Question, queries: int, workers: int) -> Figures:
@@ -114,7 +116,7 @@ async def asked(fetch: Fetch, question: Question, queries: int, workers: int) ->
     return Figures(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def over_pool(workers: int) -> Callable[[str, Question, int], Figures]:
+def over_pool(workers: int, run: Run = asyncio.run) -> Callable[[str, Question, int], Figures]:
     """A pool with a connection for each task."""
 
     async def ask(dsn: str, question: Question, queries: int) -> Figures:
@@ -123,17 +125,19 @@ def over_pool(workers: int) -> Callable[[str, Question, int], Figures]:
         ) as pool:
             return await asked(pool.fetch, question, queries, workers)
 
-    return lambda *arguments: asyncio.run(ask(*arguments))
+    return lambda *arguments: run(ask(*arguments))
 
 
-def over_one_connection(workers: int) -> Callable[[str, Question, int], Figures]:
+def over_one_connection(
+    workers: int, run: Run = asyncio.run
+) -> Callable[[str, Question, int], Figures]:
     """All tasks use the same connection."""
 
     async def ask(dsn: str, question: Question, queries: int) -> Figures:
         async with aiotaos.connect(dsn, database=DATABASE) as conn:
             return await asked(conn.fetch, question, queries, workers)
 
-    return lambda *arguments: asyncio.run(ask(*arguments))
+    return lambda *arguments: run(ask(*arguments))
 
 
 # taos-ws-py.
@@ -285,6 +289,8 @@ def main() -> None:
     contestants = [
         Contestant(f"aiotaos, pool of {workers}, {workers} tasks", over_pool(workers)),
         Contestant(f"aiotaos, one connection, {workers} tasks", over_one_connection(workers)),
+        Contestant("the same pool, uvloop", over_pool(workers, uvloop.run)),
+        Contestant("the same connection, uvloop", over_one_connection(workers, uvloop.run)),
         Contestant(f"taos-ws-py, {workers} connections and threads", official(workers), True),
     ]
     server = asyncio.run(make_database(dsn))

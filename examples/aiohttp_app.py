@@ -44,8 +44,9 @@ async def limits(request: web.Request, handler: Handler) -> web.StreamResponse:
     except (aiotaos.PoolFull, aiotaos.ConnectionError, aiotaos.TimeoutError) as error:
         if isinstance(error, aiotaos.TimeoutError) and error.may_have_run is not False:
             raise web.HTTPGatewayTimeout(text="the database did not answer in time") from error
+        # Readings carry their time: one that is sent twice is stored once.
         raise web.HTTPServiceUnavailable(text="try again", headers={"Retry-After": "1"}) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, aiotaos.DataError) as error:
         raise web.HTTPUnprocessableEntity(text=str(error)) from error
 
 

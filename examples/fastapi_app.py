@@ -49,7 +49,13 @@ app = FastAPI(lifespan=lifespan)
 async def too_much(request: Request, error: aiotaos.Error) -> JSONResponse:
     if isinstance(error, aiotaos.TimeoutError) and error.may_have_run is not False:
         return JSONResponse({"detail": "the database did not answer in time"}, 504)
+    # Readings carry their time: one that is sent twice is stored once.
     return JSONResponse({"detail": "try again"}, 503, {"Retry-After": "1"})
+
+
+@app.exception_handler(aiotaos.DataError)
+async def does_not_fit(request: Request, error: aiotaos.Error) -> JSONResponse:
+    return JSONResponse({"detail": error.message}, 422)
 
 
 @app.post("/readings", status_code=201)

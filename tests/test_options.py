@@ -361,7 +361,6 @@ BAD = {
     "conn_mode": [2, -1, "x", True],
     "data": ["/tmp/file"],
     "nosuch": [1],
-    "conn_timeout": [3],
 }
 
 

@@ -1567,7 +1567,7 @@ async def test_close_does_not_wait_for_ever(server, caplog):
     await server.until(lambda: not living(server))
     (record,) = [record for record in caplog.records if record.name == "aiotaos.pool"]
     assert record.levelname == "WARNING"
-    assert record.getMessage() == "2 connections were not returned within 0.05 s"
+    assert record.getMessage() == "connections that were not returned within 0.05 s: 2"
     for connection in (first, second):
         with pytest.raises(InterfaceError, match="closed"):
             await connection.fetch("select 1")
@@ -1593,7 +1593,7 @@ async def test_close_tells_where_connections_were_taken(server, caplog):
     await pool.close(timeout=0.01)
     (record,) = [record for record in caplog.records if record.name == "aiotaos.pool"]
     assert record.getMessage().startswith(
-        "1 connections were not returned within 0.01 s; taken at: "
+        "connections that were not returned within 0.01 s: 1; taken at: "
         f"{__file__}:{line} in test_close_tells_where_connections_were_taken"
     )
     await pool.release(connection)
@@ -1799,7 +1799,7 @@ async def test_a_connection_that_is_never_released_warns(server):
         (warning,) = warned
         assert str(warning.message) == (
             f"<PooledConnection {server.endpoint} open> was never returned to its pool; "
-            "taken at: PYTHONASYNCIODEBUG=1 tells where"
+            "PYTHONASYNCIODEBUG=1 tells where it was taken"
         )
         await server.until(lambda: server.sessions[0].ended)
         connection = await waiting
@@ -2167,7 +2167,7 @@ async def test_a_pool_is_closed_with_a_result_unread(server, caplog):
     await pool.close(timeout=0.01)
     with pytest.raises((InterfaceError, ResultError)):
         await result.fetchall()
-    assert "1 connections were not returned within 0.01 s" in caplog.text
+    assert "connections that were not returned within 0.01 s: 1" in caplog.text
 
 
 async def test_schemaless_insert(server):

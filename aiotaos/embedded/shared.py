@@ -119,6 +119,10 @@ class Hold:
         if not self._released:
             self._released = True
             await asyncio.shield(_release(self._key, self._shared))
+            here = [task for task in _stopping if task.get_loop() is self._key[0]]
+            others = [task for task in here if task is not asyncio.current_task()]
+            if others:
+                await asyncio.wait(others)
 
     def release_soon(self) -> None:
         """Let go without waiting."""

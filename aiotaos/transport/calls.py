@@ -341,7 +341,7 @@ class Calls:
             return
         self._lost = reason
         self._on_end()
-        _logger.debug("%s: session lost: %s", self.endpoint, reason)
+        _logger.info("%s: session lost: %s", self.endpoint, reason)
         self._fail_calls(self._lost_error)
 
     def _lost_error(self, call: Call) -> ConnectionLost:

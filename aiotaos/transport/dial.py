@@ -34,6 +34,7 @@ _STATUS_MEANINGS = {
     503: "the server is overloaded, or pauses for lack of memory",
     504: "the gateway does not reach the server",
 }
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 _FINAL_STATUSES = frozenset({301, 302, 307, 308, 400, 404})
 """Refusals of an address that asking again will not change; 401 and 403 end the whole."""
 
@@ -90,17 +91,20 @@ async def open_session(
                     raise
                 last = servers.failure = error
                 failed(address, getattr(error, "retry_after", None))
-                if error.http_status in _FINAL_STATUSES:
+                if error.http_status in _FINAL_STATUSES or _is_hopeless(error.__cause__):
                     hopeless.add(address)
                     if len(hopeless) == len(servers):
                         raise
             else:
                 served(address)
                 servers.failure = None
+                servers.tell_up(session.endpoint)
                 servers.learn(session.instances, tls=options.tls)
                 return session
     spent = asyncio.get_running_loop().time() - started
-    raise _no_session(options, attempts, deadline, spent, last)
+    none = _no_session(options, attempts, deadline, spent, last)
+    servers.tell_down(none)
+    raise none
 
 
 def _may_pass(error: Error) -> bool:
@@ -108,6 +112,13 @@ def _may_pass(error: Error) -> bool:
     if isinstance(error, AuthenticationError):
         return False
     return isinstance(error, (ConnectionError, TimeoutError)) or error.code in PASSING
+
+
+def _is_hopeless(cause: BaseException | None) -> bool:
+    """Whether it was a certificate that was refused, or there is no TLS."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return True
+    return isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS
 
 
 def _no_session(
@@ -120,6 +131,7 @@ def _no_session(
     error = cls(
         f"no session with {endpoints}: {reason} ({tries} in {spent:.1f} s)",
         endpoint=last.endpoint if last is not None and len(options.addresses) == 1 else None,
+        may_have_run=False,
         http_status=last.http_status if last is not None else None,
     )
     if isinstance(error, ConnectionError) and isinstance(last, ConnectionError):
@@ -189,10 +201,14 @@ def _translate(
     if isinstance(error, InvalidHandshake):
         return ConnectionError(f"no WebSocket handshake: {error}", endpoint=endpoint)
     if isinstance(error, ssl.SSLCertVerificationError):
+        remedy = "give its authority as tls_ca"
+        if "not valid for" in error.verify_message:
+            remedy = "connect by a name that it is for, or with tls_mode='verify_ca'"
         return ConnectionError(
-            f"the certificate was refused: {error.verify_message}; give its authority as tls_ca",
-            endpoint=endpoint,
+            f"the certificate was refused: {error.verify_message}; {remedy}", endpoint=endpoint
         )
+    if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+        return ConnectionError("the server does not speak TLS here: use ws://", endpoint=endpoint)
     if isinstance(error, builtins.TimeoutError):
         return TimeoutError(f"no answer within {deadline.seconds:.3g} s", endpoint=endpoint)
     if isinstance(error, ConnectionRefusedError):

@@ -91,6 +91,19 @@ class Servers:
     def __init__(self, addresses: Iterable[Address]) -> None:
         self._addresses = list(addresses)
         self.failure: Error | None = None
+        self._is_down = False
+
+    def tell_down(self, error: Error) -> None:
+        """Log that there is no session to be had; once, until there is one again."""
+        if not self._is_down:
+            self._is_down = True
+            _logger.warning("%s", error)
+
+    def tell_up(self, endpoint: str) -> None:
+        """Log that there is one again."""
+        if self._is_down:
+            self._is_down = False
+            _logger.warning("%s: there is a session again", endpoint)
 
     def reason(self) -> str:
         """Why there was no session of late, to be put behind a text; empty if it is not known."""

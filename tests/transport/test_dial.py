@@ -442,7 +442,10 @@ async def test_attempts_are_logged(dead_port, clean, caplog):
     caplog.set_level(logging.DEBUG, "aiotaos")
     await refused(f"ws://127.0.0.1:{dead_port}", conn_retries=1, retry_backoff_ms=1)
     lines = [record.getMessage() for record in caplog.records if record.name == "aiotaos.connect"]
-    assert [line.partition(":")[0] for line in lines] == ["attempt 1", "attempt 2"]
+    starts = ["attempt 1: ", "attempt 2: ", f"no session with ws://127.0.0.1:{dead_port}: "]
+    assert len(lines) == 3
+    assert all(map(str.startswith, lines, starts))
+    assert [record.levelname for record in caplog.records][-1] == "WARNING"
 
 
 # Roads that are not built.
