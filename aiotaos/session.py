@@ -318,7 +318,7 @@ class Session:
             try:
                 await self.transport.close(timeout)
                 if task is not None:
-                    await asyncio.wait([task])
+                    await asyncio.wait([task], timeout=timeout)
             finally:
                 if self._hold is not None:
                     await self._hold.release()

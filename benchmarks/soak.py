@@ -3,8 +3,8 @@
     python benchmarks/soak.py [--dsn DSN] [--writers 20] [--seconds 60] [--rate 0]
 
 Tasks write rows through a proxy in this process, whose link to the server is cut every few seconds
-(also in the middle of a frame) or stands still. A task whose connection is lost collects what its
-writer reports as not written, connects again, and goes on with new rows. At the end everything is
+(also in the middle of a frame) or stands still. Connections open themselves again, writers repeat
+what was not acknowledged; what a writer reports as not written is noted. At the end everything is
 read back over a connection of its own: each row that was not reported must be stored as it was
 given. The exit code is 1 if one is not.
 """
