@@ -22,7 +22,7 @@ from .errors import (
 from .kill import Killer
 from .options import Address, Options, Road
 from .prepared import StatementCache
-from .transport.base import Deadline, ServerResult, Transport
+from .transport.base import Deadline, ServerResult, Transport, next_req_id
 from .transport.dial import open_session
 from .transport.retry import SESSION_GONE, Attempts, Backoff
 from .transport.servers import Servers
@@ -36,6 +36,25 @@ _RUNS_LONG = 2.0  # seconds after which a query that is given up is stopped on t
 _NO_DATABASE = frozenset({0x0383, 0x0388})
 _restoring: ContextVar[object] = ContextVar("aiotaos_restoring", default=None)
 _logger = logging.getLogger("aiotaos.session")
+
+
+class _Lateness:
+    """Requests that were given up, and may still come to run."""
+
+    def __init__(self) -> None:
+        self._still_running: list[Callable[[], bool]] = []
+
+    def __bool__(self) -> bool:
+        self._still_running = [call for call in self._still_running if call()]
+        return bool(self._still_running)
+
+    def add(self, transport: Transport, req_id: int) -> None:
+        """One more, if it was not answered."""
+        self._still_running.append(transport.still_running(req_id))
+
+    def clear(self) -> None:
+        """There are none: the session that they were sent on is gone."""
+        self._still_running.clear()
 
 
 class Session:
@@ -81,7 +100,9 @@ class Session:
         self._owns_killer = killer is None
         self._zone_lock = asyncio.Lock()
         self._zone_is_changing = False
-        self._given_up: list[Callable[[], bool]] = []  # USEs that may still come to run
+        self._uses = 0  # that run
+        self._lateness = _Lateness()
+        self._zone_lateness = _Lateness()
         self.losses = 0
         self._closed = False
 
@@ -199,8 +220,22 @@ class Session:
         """Have the server take the time zone that this side believes in."""
         async with self._zone_lock:
             if not self.timezone_is_sure:
-                await self.transport.set_timezone(self.options.timezone, deadline)
-                self.timezone_is_sure = True
+                await self._tell_timezone(self.transport, self.options.timezone, deadline)
+
+    async def _tell_timezone(
+        self, transport: Transport, name: str | None, deadline: Deadline
+    ) -> None:
+        req_id = next_req_id()
+        self.timezone_is_sure = False  # until the server has said so
+        try:
+            await transport.set_timezone(name, req_id, deadline)
+        except BaseException as error:
+            self._zone_lateness.add(transport, req_id)
+            if not isinstance(error, Error) or error.code is None:
+                raise
+            self.timezone_is_sure = not self._zone_lateness  # it was refused
+            raise
+        self.timezone_is_sure = not self._zone_lateness
 
     def _restored(self, task: asyncio.Task[None]) -> None:
         self._task = None
@@ -223,7 +258,8 @@ class Session:
         self.losses += 1
         self.database = options.database
         self.database_is_sure = self.timezone_is_sure = True
-        self._given_up.clear()
+        self._lateness.clear()
+        self._zone_lateness.clear()
         self.prepared.clear()
         _logger.info("%s was lost, reconnected to %s", lost, transport.endpoint)
         if self.on_restored is not None:
@@ -253,20 +289,21 @@ class Session:
         """Run a USE."""
         self.prepared.clear()
         self.database_is_sure = False  # until the server has said so
+        self._uses += 1
         try:
             result = await transport.query(sql, req_id, deadline)
         except BaseException:
-            self._given_up.append(transport.still_running(req_id))
-            self.database_is_sure = False  # whatever somebody else has asked meanwhile
+            self._lateness.add(transport, req_id)
             raise
+        finally:
+            self._uses -= 1
         await self.ask_database(transport, deadline)
         return result
 
     async def ask_database(self, transport: Transport, deadline: Deadline) -> None:
-        """Learn the current database from the server."""
+        """Learn the current database from the server; it is sure if no USE is on its way."""
         self.database = await transport.current_database(deadline)
-        self._given_up = [still_running for still_running in self._given_up if still_running()]
-        self.database_is_sure = not self._given_up
+        self.database_is_sure = not self._uses and not self._lateness
 
     async def set_timezone(self, name: str | None, deadline: Deadline) -> None:
         """Change the time zone, on both sides."""
@@ -275,13 +312,8 @@ class Session:
         async def change(transport: Transport) -> None:
             async with self._zone_lock:
                 self._zone_is_changing = True
-                self.timezone_is_sure = False  # until the server has said so
                 try:
-                    await transport.set_timezone(name, deadline)
-                    self.timezone_is_sure = True
-                except Error as error:
-                    self.timezone_is_sure = error.code is not None  # it was refused
-                    raise
+                    await self._tell_timezone(transport, name, deadline)
                 finally:
                     self._zone_is_changing = False
 

@@ -170,7 +170,7 @@ class Transport(Protocol):
     def is_fetching(self, result: ServerResult) -> bool:
         """Whether a block of a result is asked for and has not come."""
 
-    async def set_timezone(self, name: str | None, deadline: Deadline) -> None:
+    async def set_timezone(self, name: str | None, req_id: int, deadline: Deadline) -> None:
         """Set the time zone of the session; None: the server's."""
 
     async def current_database(self, deadline: Deadline) -> str | None:

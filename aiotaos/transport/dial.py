@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import html
 import logging
 import ssl
 from urllib.parse import quote
@@ -185,10 +186,8 @@ def _translate(
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         meaning = _STATUS_MEANINGS.get(status, "expected a WebSocket handshake")
-        body = bytes(error.response.body or b"").decode("utf-8", "replace")
-        if token:  # which stands in the URL, and may be sent back
-            body = body.replace(quote(token), "***").replace(token, "***")
-        body = body[:_BODY_SHOWN].strip()
+        whole = bytes(error.response.body or b"").decode("utf-8", "replace")
+        body = _masked(whole, token)[:_BODY_SHOWN].strip()
         cls = AuthenticationError if status in (401, 403) else ConnectionError
         refusal = cls(
             f"HTTP status {status}: {meaning}" + (f"; it says: {body}" if body else ""),
@@ -199,7 +198,8 @@ def _translate(
         refusal.retry_after = float(seconds) if seconds.isdecimal() else None
         return refusal
     if isinstance(error, InvalidHandshake):
-        return ConnectionError(f"no WebSocket handshake: {error}", endpoint=endpoint)
+        told = _masked(str(error), token)
+        return ConnectionError(f"no WebSocket handshake: {told}", endpoint=endpoint)
     if isinstance(error, ssl.SSLCertVerificationError):
         remedy = "give its authority as tls_ca"
         if "not valid for" in error.verify_message:
@@ -216,3 +216,11 @@ def _translate(
     if isinstance(error, OSError):
         return ConnectionError(error.strerror or str(error), endpoint=endpoint)
     return None
+
+
+def _masked(text: str, token: str | None) -> str:
+    """What a server sent, without the token of the URL, which it may have sent back."""
+    if token:
+        for secret in (token, quote(token)):
+            text = text.replace(html.escape(secret), "***").replace(secret, "***")
+    return text

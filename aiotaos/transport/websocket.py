@@ -118,8 +118,7 @@ class WebSocketTransport:
         call: Call | None = result.ahead
         return call is not None and self._calls.is_waiting(call)
 
-    async def set_timezone(self, name: str | None, deadline: Deadline) -> None:
-        req_id = next_req_id()
+    async def set_timezone(self, name: str | None, req_id: int, deadline: Deadline) -> None:
         options = [messages.ConnectionOption(messages.OPTION_TIMEZONE, name)]
         arguments = messages.OptionsArgs(req_id, options)
         await self._calls.ask(
