@@ -17,7 +17,6 @@ from websockets.exceptions import ConnectionClosed
 
 import aiotaos
 from aiotaos import (
-    ConnectionLost,
     DataError,
     InterfaceError,
     OperationalError,
@@ -46,7 +45,8 @@ class Proxy:
         asked: Executions that clients asked for.
         answered: Executions that clients have an answer to.
         refusals: Codes with which the next executions are refused.
-        cut: Number of the execution at which the line is cut once, and whether the server still has it.
+        cut: Number of the execution at which the line is cut, once, and whether the server still
+            has it.
     """
 
     def __init__(self, upstream: int) -> None:

@@ -20,6 +20,7 @@ from aiotaos.protocol.sql import (
     inserted_table,
     literal,
     placeholders,
+    reads,
     render,
     table_identifier,
     without_leading_comments,
@@ -68,6 +69,31 @@ def test_placeholders(sql, places):
 )
 def test_first_word(sql, word):
     assert first_word(sql) == word
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("select 1", True),
+        ("  -- a comment\nSELECT now()", True),
+        ("(select 1) union all (select 2)", True),
+        ("( ( select 1 ) )", True),
+        ("show databases", True),
+        ("describe t", True),
+        ("desc t", True),
+        ("explain select 1", True),
+        ("/* select */ insert into t values (now, 1)", False),
+        ("insert into t select * from s", False),
+        ("selection", False),
+        ("use d", False),
+        ("delete from t", False),
+        ("kill query 'x'", False),
+        ("", False),
+    ],
+)
+def test_reads(sql, expected):
+    """Only what changes nothing may be run twice."""
+    assert reads(sql) is expected
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ def own(monkeypatch):
     monkeypatch.setattr(servers, "_loads", Counter())
     monkeypatch.setattr(servers, "_aside", {})
 
+
 _kept: list[Place] = []
 
 
