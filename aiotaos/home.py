@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
 from .errors import InterfaceError
+
+
+def after_fork(call: Callable[[], None]) -> None:
+    """Have something called in each process that is forked off, where there are such."""
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=call)
 
 
 class Home:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..home import after_fork
 from ..options import Address
 from ..protocol.bind import Binding
 from ..protocol.block import Block
@@ -23,7 +23,7 @@ class _ReqIds:
 
     def __init__(self) -> None:
         self.seed()
-        os.register_at_fork(after_in_child=self.seed)
+        after_fork(self.seed)
 
     def seed(self) -> None:
         """Begin anew; a fork would go on with the numbers of its parent."""

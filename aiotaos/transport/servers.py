@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from ..errors import Error
+from ..home import after_fork
 from ..options import ADAPTER_PORT, Address
 
 _FIRST_ASIDE = 1.0  # seconds that an address is set aside when it fails; doubled each time
@@ -75,7 +76,7 @@ def _forget() -> None:
     _aside.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)
 
 
 class Servers:
