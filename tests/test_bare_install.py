@@ -109,5 +109,6 @@ def test_transports_know_nothing_of_rows():
     for path in (PACKAGE / "transport").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.level == 2:
-                assert node.module.partition(".")[0] in ("types", "errors", "options", "protocol")
+                room = node.module.partition(".")[0]
+                assert room in ("types", "errors", "options", "home", "protocol"), path
                 assert node.module != "protocol.rows", path

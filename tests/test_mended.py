@@ -16,7 +16,6 @@ import traceback
 import warnings
 
 import pytest
-from websockets.asyncio.server import serve
 
 import aiotaos
 from aiotaos import ConnectionLost, Field, InterfaceError, ProgrammingError, TypeCode
@@ -24,7 +23,7 @@ from aiotaos.embedded import Server
 from aiotaos.options import Address
 from aiotaos.transport import servers as places
 from aiotaos.transport.servers import Place, Servers
-from tests.transport.test_statements import Adapter
+from tests.transport.test_statements import Adapter, serving
 from tests.trouble import Proxy, Speaker, http_answer
 
 QUICK = {"conn_retries": 3, "retry_backoff_ms": 1, "retry_backoff_max_ms": 4}
@@ -630,16 +629,8 @@ class Databases(Adapter):
 
 @pytest.fixture
 async def adapter(clean):
-    adapter = Databases()
-    async with serve(
-        adapter.serve, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1
-    ) as server:
-        adapter.port = server.sockets[0].getsockname()[1]
+    async with serving(Databases()) as adapter:
         yield adapter
-        for task in adapter.tasks:
-            task.cancel()
-        await asyncio.gather(*adapter.tasks, return_exceptions=True)
-    assert adapter.errors == []
 
 
 def use_execute(conn):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gc
 import itertools
 import json
@@ -189,9 +190,9 @@ class Adapter:
         return head + b"\0" + struct.pack("<I", len(block)) + block
 
 
-@pytest.fixture
-async def adapter(clean):
-    adapter = Adapter()
+@contextlib.asynccontextmanager
+async def serving(adapter):
+    """Let an adapter serve, and see afterwards that it has nothing to complain of."""
     async with serve(
         adapter.serve, "127.0.0.1", 0, compression=None, ping_interval=None, close_timeout=1
     ) as server:
@@ -201,6 +202,12 @@ async def adapter(clean):
             task.cancel()
         await asyncio.gather(*adapter.tasks, return_exceptions=True)
     assert adapter.errors == []
+
+
+@pytest.fixture
+async def adapter(clean):
+    async with serving(Adapter()) as adapter:
+        yield adapter
 
 
 @pytest.fixture
