@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 from .binding import Shape
 from .cursor import Cursor
 from .errors import InterfaceError
-from .home import Home
 from .hooks import Hooks
 from .insert import Target, insert
 from .official_statement import OfficialStatement
@@ -34,7 +33,8 @@ from .version import __version__
 S = TypeVar("S")
 T = TypeVar("T")
 
-_CLOSE_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 5.0
+"""Seconds for saying goodbye."""
 
 
 class Connection(Verbs[R]):
@@ -54,14 +54,14 @@ class Connection(Verbs[R]):
         self._session = session
         self._options = session.options
         self._hooks = hooks
-        self._home = Home()
+        self._home = session.home
         self._closed = False
         self.row_factory = row_factory
 
     def __repr__(self) -> str:
         database = f"/{self.database}" if self.database else ""
         state = "closed" if self._closed else self._session.state
-        return f"<Connection {self.endpoint}{database} {state}>"
+        return f"<{type(self).__name__} {self.endpoint}{database} {state}>"
 
     # What it is.
 
@@ -178,7 +178,7 @@ class Connection(Verbs[R]):
         """
         if self._closed:
             return
-        limit = _CLOSE_TIMEOUT if timeout is None else seconds("timeout", timeout)
+        limit = CLOSE_TIMEOUT if timeout is None else seconds("timeout", timeout)
         self._home.check(self._name)
         self._closed = True
         self._leave()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Callable
 
 from .asking import ask_rows
@@ -100,8 +101,9 @@ class Killer:
             f"where query_id in ({ids})",
             Deadline(_TIMEOUT),
         )
+        times = Counter(req_id for req_id, _ in found)
         for req_id, kill_id in found:
-            if [row[0] for row in found].count(req_id) > 1:
+            if times[req_id] > 1:
                 continue  # somebody else uses the same id; it cannot be told which is whose
             entry = self._wanted.pop(req_id, None)
             if entry is None or not entry[1]():

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .connection import Connection
+from .connection import CLOSE_TIMEOUT, Connection
 from .errors import InterfaceError, PoolFull, TimeoutError
 from .home import Home
 from .kill import Killer
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from .embedded.shared import Hold
 
 T = TypeVar("T")
-
-CLOSE_TIMEOUT = 5.0
-"""Seconds for saying goodbye."""
 
 _LONGEST_TICK = 1.0  # seconds between two looks at what is idle
 _SHORTEST_TICK = 0.01
@@ -275,14 +272,13 @@ class Members:
         member.taken_at = None
         if self._is_over(member):
             self._lost += member.is_lost
-            self._used.discard(member)
             self._end(member)
             self._serve()
         elif member.is_changed or self._reset is not None:
             self._spawn(self._clean(member))
-        elif self._is_to_move(member):
+        elif (target := self._better_place(member)) is not None:
             self._used.discard(member)
-            self._begin_move(member)
+            self._begin_move(member, target)
         else:
             self._offer(member)
 
@@ -308,14 +304,12 @@ class Members:
                 await self._call("reset", self._reset, member.session)
         except BaseException as error:
             if member in self._used:
-                self._used.discard(member)
                 self._end(member)
             if not isinstance(error, Exception):
                 raise
             _logger.warning("%r: a session could not be put back, it is replaced: %s", self, error)
         else:
             if member.is_changed or self._is_over(member):
-                self._used.discard(member)
                 self._end(member)
             else:
                 self._offer(member)
@@ -386,7 +380,8 @@ class Members:
         member.session.terminate()
 
     def _end(self, member: Member) -> None:
-        """Close a session that is neither idle nor used any more."""
+        """Close a session, which is not idle any more."""
+        self._used.discard(member)
         self._ended += 1
         self._note_returned()
         if member.is_lost:
@@ -493,29 +488,24 @@ class Members:
         self._heavy = None
         if len(self._servers) > 1 and not self._moving:
             for member in [*self._idle, *self._used]:
-                if self._target_for(member) is not None:
+                if self._servers.lighter_than(member.address) is not None:
                     self._heavy = member.address
                     break
             for member in self._idle:
-                if self._is_to_move(member):
+                if (target := self._better_place(member)) is not None:
                     self._idle.remove(member)
-                    self._begin_move(member)
+                    self._begin_move(member, target)
                     break
         self._schedule()
 
-    def _target_for(self, member: Member) -> Address | None:
+    def _better_place(self, member: Member) -> Address | None:
+        """The server that a session is to move to, if its own is one that has too many."""
+        if self._moving or member.address != self._heavy:
+            return None
         return self._servers.lighter_than(member.address)
 
-    def _is_to_move(self, member: Member) -> bool:
-        """Whether a session is one of those that a loaded server has too many."""
-        return (
-            self._heavy is not None and not self._moving and member.address == self._heavy
-        ) and self._target_for(member) is not None
-
-    def _begin_move(self, member: Member) -> None:
+    def _begin_move(self, member: Member, target: Address) -> None:
         """Replace a session, which nobody has, by one of a server that has fewer."""
-        target = self._target_for(member)
-        assert target is not None
         self._heavy, self._moving = None, True
         self._opening += 1
         self._spawn(self._move(member, target, self._generation))

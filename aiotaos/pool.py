@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overload
 
 from .binding import Shape
-from .connection import Connection
+from .connection import CLOSE_TIMEOUT, Connection
 from .errors import InterfaceError
 from .hooks import Hooks, check_hooks
 from .insert import Target
 from .member import Callback, Limits, PoolStats, called
-from .members import CLOSE_TIMEOUT, Members
+from .members import Members
 from .options import OptionArguments, Options, seconds
 from .pooled import Acquiring, PooledConnection
 from .protocol.bind import Binding

@@ -42,7 +42,7 @@ class PooledConnection(Connection[R]):
     def __repr__(self) -> str:
         if self._released:
             return f"<PooledConnection {self.endpoint} released>"
-        return super().__repr__().replace("<Connection", "<PooledConnection", 1)
+        return super().__repr__()
 
     def release(self) -> None:
         """Give it back to the pool; its unread results and its statements end. May be repeated."""

@@ -177,61 +177,58 @@ async def write(
     def once(transport: Transport) -> Awaitable[int]:
         return _write_bound(session, transport, sql, make, req_id, attempts, turn, in_thread)
 
-    query = None if hooks is None else _query(session, sql, None, req_id)
-    return await _written(session, hooks, query, once, attempts)
+    def run() -> Awaitable[int]:
+        return session.run(once, attempts)
+
+    return await _written(session, hooks, sql, req_id, run, attempts)
 
 
 async def write_lines(
     session: Session, hooks: Hooks | None, arguments: InsertArgs, attempts: Attempts
 ) -> int:
     """Write schemaless lines; the number of rows written."""
-    query = None
-    if hooks is not None:
-        query = _query(session, "", None, arguments.req_id, operation="SCHEMALESS")
-    return await _written(
-        session,
-        hooks,
-        query,
-        lambda transport: transport.schemaless_insert(arguments, attempts.deadline),
-        attempts,
-    )
+
+    def once(transport: Transport) -> Awaitable[int]:
+        return transport.schemaless_insert(arguments, attempts.deadline)
+
+    def run() -> Awaitable[int]:
+        return session.run(once, attempts)
+
+    return await _written(session, hooks, "", arguments.req_id, run, attempts, "SCHEMALESS")
 
 
 async def execute_bound(
     session: Session, hooks: Hooks | None, handle: Handle, req_id: int, deadline: Deadline
 ) -> int:
     """Write what is bound to a prepared INSERT; the number of rows written."""
-    if hooks is None:
-        return await handle.execute(req_id, deadline)
-    query = _query(session, handle.sql, None, req_id)
-
-    async def run() -> int:
-        query.rows = rows = await handle.execute(req_id, deadline)
-        return rows
-
-    return await observed(hooks, query, run)
+    return await _written(
+        session, hooks, handle.sql, req_id, lambda: handle.execute(req_id, deadline)
+    )
 
 
 async def _written(
     session: Session,
     hooks: Hooks | None,
-    query: Query | None,
-    once: Callable[[Transport], Awaitable[int]],
-    attempts: Attempts,
+    sql: str,
+    req_id: int,
+    run: Callable[[], Awaitable[int]],
+    attempts: Attempts | None = None,
+    operation: str = "",
 ) -> int:
-    if hooks is None or query is None:
-        return await session.run(once, attempts)
-    noted = query
+    """Run what writes rows, between the calls of the hooks."""
+    if hooks is None:
+        return await run()
+    query = _query(session, sql, None, req_id, operation)
 
-    async def run() -> int:
+    async def noted() -> int:
         try:
-            noted.rows = rows = await session.run(once, attempts)
+            query.rows = rows = await run()
         finally:
-            noted.attempts = attempts.count
-            noted.endpoint = session.transport.endpoint
+            query.attempts = 1 if attempts is None else attempts.count
+            query.endpoint = session.transport.endpoint
         return rows
 
-    return await observed(hooks, query, run)
+    return await observed(hooks, query, noted)
 
 
 async def _write_bound(

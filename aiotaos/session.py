@@ -19,6 +19,7 @@ from .errors import (
     TimeoutError,
     copied,
 )
+from .home import Home
 from .kill import Killer
 from .options import Address, Options, Road
 from .prepared import StatementCache
@@ -68,6 +69,7 @@ class Session:
         killer: Who stops its queries; one of its own if not given.
 
     Attributes:
+        home: The event loop and the process that it belongs to.
         options: How to open it; with the present time zone.
         transport: The session as it stands now; it may be lost.
         prepared: The INSERTs that are kept prepared.
@@ -86,6 +88,7 @@ class Session:
         hold: Hold | None = None,
         killer: Killer | None = None,
     ) -> None:
+        self.home = Home()
         self.options = options
         self._servers = servers
         self._hold = hold

@@ -104,7 +104,8 @@ async def open_session(
                 return session
     spent = asyncio.get_running_loop().time() - started
     none = _no_session(options, attempts, deadline, spent, last)
-    servers.tell_down(none)
+    if only is None:
+        servers.tell_down(none)
     raise none
 
 
