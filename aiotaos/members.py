@@ -12,18 +12,17 @@ import logging
 import math
 import random
 import weakref
-from collections.abc import Callable, Coroutine
-from functools import partial
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .connection import CLOSE_TIMEOUT, Connection
+from .care import Care
+from .connection import CLOSE_TIMEOUT
 from .errors import InterfaceError, PoolFull, TimeoutError
 from .home import Home
 from .kill import Killer
 from .line import Line
-from .member import Callback, Limits, Member, PoolStats, called
+from .member import Limits, Member, PoolStats
 from .options import Address, Options, Road
-from .row_factories import tuple_row
 from .session import Session
 from .tasks import ended
 from .transport.base import Deadline
@@ -46,9 +45,7 @@ class Members:
     Args:
         options: How they are opened.
         limits: How many, and for how long.
-        connect: Makes a connection of a session, for the callbacks.
-        configure: Called with each new session.
-        reset: Called with each that was given back.
+        care: Who configures them, and puts them back.
 
     Attributes:
         limits: How many, and for how long.
@@ -62,13 +59,10 @@ class Members:
         self,
         options: Options,
         limits: Limits,
-        connect: Callable[[Session], Connection[Any]],
-        configure: Callback | None,
-        reset: Callback | None,
+        care: Care,
     ) -> None:
         self._options = options
-        self._connect = connect
-        self._configure, self._reset = configure, reset
+        self._care = care
         self.limits = limits
         self.home: Home | None = None
         self.closed = False
@@ -274,7 +268,7 @@ class Members:
             self._lost += member.is_lost
             self._end(member)
             self._serve()
-        elif member.is_changed or self._reset is not None:
+        elif self._care.is_needed(member):
             self._spawn(self._clean(member))
         elif (target := self._better_place(member)) is not None:
             self._used.discard(member)
@@ -298,10 +292,7 @@ class Members:
     async def _clean(self, member: Member) -> None:
         """Put the state of a session back."""
         try:
-            async with asyncio.timeout(self._options.connect_timeout):
-                await self._set_state(member.session, member.database, member.timezone)
-            if self._reset is not None:
-                await self._call("reset", self._reset, member.session)
+            await self._care.put_back(member)
         except BaseException as error:
             if member in self._used:
                 self._end(member)
@@ -315,42 +306,6 @@ class Members:
                 self._offer(member)
         finally:
             self._serve()
-
-    async def _set_state(
-        self, session: Session, database: str | None, timezone: str | None
-    ) -> None:
-        """Give a session a database, if there is to be one, and a time zone."""
-        connection = Connection(session, tuple_row)  # without hooks: nobody asked for this
-        try:
-            if session.database != database and database is not None:
-                await connection.select_db(database)
-                session.database = database
-            if session.options.timezone != timezone:
-                await connection.set_timezone(timezone)
-        finally:
-            connection._closed = True
-
-    async def _call(self, name: str, callback: Callback, session: Session) -> None:
-        connection = self._connect(session)
-        limit = asyncio.timeout(self._options.connect_timeout)
-        try:
-            async with limit:
-                await called(name, callback, connection)
-        except builtins.TimeoutError:
-            if not limit.expired():
-                raise
-            raise TimeoutError(
-                f"{name} did not end within {self._options.connect_timeout:g} s"
-            ) from None
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            raise InterfaceError(f"{name} was cancelled by itself") from error
-        finally:
-            connection._closed = True
-        if session.closed:
-            raise InterfaceError(f"{name} has closed the connection")
 
     def _offer(self, member: Member) -> None:
         """Give a session to the one who waits for longest, or let it be idle."""
@@ -449,21 +404,12 @@ class Members:
         lifetime = self.limits.max_lifetime * random.uniform(1 - _JITTER, 1)
         member = Member(session, self._loop.time() + lifetime)
         try:
-            if self._configure is not None:
-                await self._call("configure", self._configure, session)
-                member.note_state()
-                session.on_restored = partial(self._configure_again, self._configure, session)
+            await self._care.prepare(member)
         except BaseException:
             self._ended += 1
             session.terminate()
             raise
         return member
-
-    async def _configure_again(self, configure: Callback, session: Session) -> None:
-        """Configure a session that was opened again, and leave it as its borrower had it."""
-        database, timezone = session.database, session.options.timezone
-        await self._call("configure", configure, session)
-        await self._set_state(session, database, timezone)
 
     # Upkeep.
 

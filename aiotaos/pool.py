@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overload
 
 from .binding import Shape
+from .care import Care
 from .connection import CLOSE_TIMEOUT, Connection
 from .errors import InterfaceError
 from .hooks import Hooks, check_hooks
@@ -151,7 +152,8 @@ class Pool(Verbs[R]):
                 raise InterfaceError(f"{name}: expected a coroutine function, got {function!r}")
         check_hooks(hooks)
         limits = Limits(min_size, max_size, max_waiting, acquire_timeout, max_idle, max_lifetime)
-        self._members = Members(options, limits, self._connection, configure, reset)
+        care = Care(self._connection, configure, reset, options.connect_timeout)
+        self._members = Members(options, limits, care)
         self._check_lent = check
         self._options = options
         self._hooks = hooks
