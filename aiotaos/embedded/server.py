@@ -121,8 +121,8 @@ class Server:
             )
             try:
                 await socket.prepare(request)
-            except ConnectionError:  # the client went away in the handshake
-                return socket
+            except ConnectionError:  # the client went away in the handshake; nobody reads this
+                return web.Response(status=400)
             self._sockets.add(socket)
             try:
                 await Session(engine, access, socket).run()

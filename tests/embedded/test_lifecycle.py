@@ -102,6 +102,21 @@ async def test_stopping_ends_what_runs():
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_clients_that_go_away_in_the_handshake(server, caplog):
+    """They are no fault of the server's."""
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    request = (
+        f"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{key}\r\n"
+    )
+    for _ in range(20):
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(request.encode())
+        writer.transport.abort()
+    async with aiotaos.connect(server.dsn) as conn:
+        assert await conn.fetchval("select 1") == 1
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_a_client_that_goes_away_leaves_nothing(server):
     for _ in range(3):
         async with aiohttp.ClientSession() as http:
