@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -24,6 +25,10 @@ _SETTINGS = {
     "TimeZone": "'UTC'",
     "lock_configuration": "true",
 }
+
+
+_PATIENCE = 5.0  # seconds that closing waits for a statement to end
+_INTERVAL = 0.002
 
 
 class Store:
@@ -62,8 +67,26 @@ class Store:
 
     def close(self) -> None:
         for cursor in list(self._cursors.values()):
-            self.free(cursor)
+            self._end(cursor)
         self._connection.close()
+
+    def _end(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Close a cursor in which a statement may still run.
+
+        DuckDB loses an interrupt that comes just before a statement starts, so it is repeated.
+        """
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self.free(cursor)
+            except duckdb.Error:
+                if time.monotonic() > until:
+                    raise
+                with suppress(duckdb.Error):
+                    cursor.interrupt()
+                time.sleep(_INTERVAL)
+            else:
+                return
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own on the same data; to be given back to :meth:`free`.
