@@ -11,13 +11,13 @@ from ..errors import InterfaceError
 from . import Server
 
 
-async def _serve(port: int, host: str, data: str | None) -> None:
+async def _serve(server: Server) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-    async with Server(port=port, data=data, host=host) as server:
+    async with server:
         print(server.dsn, flush=True)
         await stop.wait()
 
@@ -27,9 +27,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=6041, help="0 for any free one")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--data", metavar="FILE", help="keep the data in this file")
-    arguments = parser.parse_args()
+    parser.add_argument("--legacy", action="store_true", help="speak REST as a TDengine 2.x")
+    server = Server(**vars(parser.parse_args()))
     try:
-        asyncio.run(_serve(arguments.port, arguments.host, arguments.data))
+        asyncio.run(_serve(server))
     except KeyboardInterrupt:
         pass
     except (OSError, InterfaceError) as error:  # the port is taken, the file is no database

@@ -11,7 +11,9 @@ from aiohttp import WSCloseCode, web
 
 from ..errors import InterfaceError
 from .access import PASSWORD, USER, Access
+from .answers import compressed
 from .engine import Engine
+from .legacy import LegacyRest
 from .rest import Rest
 from .session import Session
 from .writes import Writes
@@ -28,12 +30,22 @@ class Server:
         port: 0 takes any free one, see :attr:`port` once it runs.
         data: File to keep the data in; without one they live in memory.
         host: Address to listen at.
+        legacy: Speak REST as a TDengine 2.x does, which has no ``/ws``.
     """
 
-    def __init__(self, port: int = 0, data: str | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        data: str | None = None,
+        host: str = "127.0.0.1",
+        *,
+        legacy: bool = False,
+    ) -> None:
         self._wanted_port = port
         self._data = data
         self._host = host
+        self._legacy = legacy
+        self._access = Access()
         self._port = 0
         self._engine: Engine | None = None
         self._runner: web.AppRunner | None = None
@@ -56,9 +68,17 @@ class Server:
 
     @property
     def dsn(self) -> str:
-        """What to connect to."""
+        """What to connect to: by WebSocket, or by REST if it speaks as a TDengine 2.x."""
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"ws://{USER}:{PASSWORD}@{host}:{self.port}"
+        scheme = "http" if self._legacy else "ws"
+        return f"{scheme}://{USER}:{PASSWORD}@{host}:{self.port}"
+
+    def expire_tokens(self) -> None:
+        """Make the tokens that ``/rest/login`` gave invalid, to test how a client renews its own.
+
+        Logins after this get another one; connections that are open are not touched.
+        """
+        self._access.expire_tokens()
 
     async def start(self) -> None:
         """Open the data and listen.
@@ -110,11 +130,21 @@ class Server:
         await self.stop()
 
     def _app(self, engine: Engine) -> web.Application:
-        access = Access()
-        rest = Rest(engine, access)
-        writes = Writes(engine, access)
-        app = web.Application(client_max_size=_MAX_BODY)
+        app = web.Application(client_max_size=_MAX_BODY, middlewares=[compressed])
+        writes = Writes(engine, self._access)
+        if self._legacy:
+            self._add_legacy_routes(app.router, engine)
+        else:
+            self._add_routes(app.router, engine)
+        app.router.add_post("/influxdb/v1/write", writes.influx)
+        app.router.add_post("/opentsdb/v1/put/telnet/{db}", writes.telnet)
+        app.router.add_post("/opentsdb/v1/put/json/{db}", writes.json)
+        app.router.add_get("/-/ping", _ping)
+        app.router.add_route("*", "/{path:.*}", _not_found)
+        app.on_shutdown.append(self._close_sockets)
+        return app
 
+    def _add_routes(self, router: web.UrlDispatcher, engine: Engine) -> None:
         async def websocket(request: web.Request) -> web.StreamResponse:
             socket = web.WebSocketResponse(
                 timeout=_CLOSE_SECONDS, max_msg_size=0, heartbeat=_PING_SECONDS
@@ -125,22 +155,23 @@ class Server:
                 return web.Response(status=400)
             self._sockets.add(socket)
             try:
-                await Session(engine, access, socket).run()
+                await Session(engine, self._access, socket).run()
             finally:
                 self._sockets.discard(socket)
             return socket
 
-        app.router.add_get("/ws", websocket)
-        app.router.add_post("/rest/sql", rest.sql)
-        app.router.add_post("/rest/sql/{db}", rest.sql)
-        app.router.add_get("/rest/login/{user}/{password}", rest.login)
-        app.router.add_post("/influxdb/v1/write", writes.influx)
-        app.router.add_post("/opentsdb/v1/put/telnet/{db}", writes.telnet)
-        app.router.add_post("/opentsdb/v1/put/json/{db}", writes.json)
-        app.router.add_get("/-/ping", _ping)
-        app.router.add_route("*", "/{path:.*}", _not_found)
-        app.on_shutdown.append(self._close_sockets)
-        return app
+        rest = Rest(engine, self._access)
+        router.add_get("/ws", websocket)
+        router.add_post("/rest/sql", rest.sql)
+        router.add_post("/rest/sql/{db}", rest.sql)
+        router.add_get("/rest/login/{user}/{password}", rest.login)
+
+    def _add_legacy_routes(self, router: web.UrlDispatcher, engine: Engine) -> None:
+        rest = LegacyRest(engine, self._access)
+        for name, handler in (("sql", rest.sql), ("sqlt", rest.sqlt), ("sqlutc", rest.sqlutc)):
+            router.add_post(f"/rest/{name}", handler)
+            router.add_post(f"/rest/{name}/{{db}}", handler)
+        router.add_get("/rest/login/{user}/{password}", rest.login)
 
     async def _close_sockets(self, _: web.Application) -> None:
         for socket in list(self._sockets):
@@ -152,4 +183,4 @@ async def _ping(_: web.Request) -> web.StreamResponse:
 
 
 async def _not_found(_: web.Request) -> web.StreamResponse:
-    return web.Response(status=404, text="404 page not found")
+    return web.Response(status=404, body=b"404 page not found", content_type="text/plain")
