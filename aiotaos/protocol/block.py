@@ -179,10 +179,9 @@ class Block:
     Attributes:
         fields: Description of the columns.
         precision: Unit of its TIMESTAMPs.
-        columns: The columns: views into the block's buffer.
     """
 
-    __slots__ = ("_decode", "_rows", "columns", "fields", "precision")
+    __slots__ = ("_columns", "_decode", "_rows", "fields", "precision")
 
     def __init__(
         self,
@@ -193,7 +192,7 @@ class Block:
     ) -> None:
         self.fields = tuple(fields)
         self.precision = precision
-        self.columns = tuple(columns)
+        self._columns = tuple(columns)
         self._rows = rows
         self._decode: Callable[[Block], list[Row]] | None = None
 
@@ -204,7 +203,17 @@ class Block:
         return iter(self.rows())
 
     def __repr__(self) -> str:
-        return f"<Block {self._rows} rows x {len(self.columns)} columns>"
+        return f"<Block {self._rows} rows x {len(self.fields)} columns>"
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The columns: views into the block's buffer."""
+        return self._columns
+
+    @property
+    def parts(self) -> Sequence[Column | Sequence[Any]]:
+        """The columns, or their values where rows need nothing else."""
+        return self._columns
 
     def rows(self) -> list[Row]:
         """The rows as tuples of Python values, with the conversions of the connection."""

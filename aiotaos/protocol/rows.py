@@ -39,7 +39,7 @@ class RowDecoder:
             datetime cannot hold; ``"int"``: ticks always; ``"datetime64"``: numpy scalars.
     """
 
-    __slots__ = ("_converters",)
+    __slots__ = ("_converters", "_fields", "_precision", "_timestamp", "_tz")
 
     def __init__(
         self,
@@ -48,19 +48,29 @@ class RowDecoder:
         tz: tzinfo = UTC,
         timestamp: TimestampAs = "datetime",
     ) -> None:
+        self._fields = fields
+        self._tz = tz
+        self._timestamp: TimestampAs = timestamp
+        self._use(precision)
+
+    def _use(self, precision: Precision) -> None:
+        self._precision = precision
         self._converters: list[Converter] = [
-            _converter(field, precision, tz, timestamp) for field in fields
+            _converter(field, precision, self._tz, self._timestamp) for field in self._fields
         ]
 
-    def columns(self, block: Block) -> list[Values]:
+    def columns(self, block: Block) -> list[Sequence[Any]]:
         """The values of each column.
 
         Raises:
             DataError: A TIMESTAMP is outside what a datetime holds.
             ProtocolError: The block is inconsistent.
         """
+        if block.precision is not self._precision:  # REST tells it with the first TIMESTAMP
+            self._use(block.precision)
         return [
-            convert(column) for convert, column in zip(self._converters, block.columns, strict=True)
+            convert(part) if isinstance(part, Column) else part
+            for convert, part in zip(self._converters, block.parts, strict=True)
         ]
 
     def rows(self, block: Block) -> list[Row]:

@@ -34,6 +34,8 @@ _READS = re.compile(r"[(\s]*(?:select|show|describe|desc|explain)\b", re.IGNOREC
 _NAME = r"((?:`[^`]+`|\w+)(?:\s*\.\s*(?:`[^`]+`|\w+))?)"
 _USING_NAME = re.compile(rf"\busing\s+{_NAME}", re.IGNORECASE)
 _INTO_NAME = re.compile(rf"\binto\s+{_NAME}", re.IGNORECASE)
+_USED = re.compile(r"use\s+(?:`([^`]+)`|(\w+))\s*;?\s*", re.IGNORECASE)
+_VALUES = re.compile(r"\bvalues\s*(?=\()", re.IGNORECASE)
 _INTO = re.compile(r"\binto\s*$", re.IGNORECASE)
 _ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _NAME_PART = re.compile(r"`([^`]+)`|([^`.]+)")
@@ -69,6 +71,14 @@ def reads(sql: str) -> bool:
     return _READS.match(sql, _start(sql)) is not None
 
 
+def used_database(sql: str) -> str | None:
+    """The database that a ``USE`` names, as TDengine stores it; None if it names none."""
+    found = _USED.fullmatch(sql, _start(sql))
+    if found is None:
+        return None
+    return found[1] or found[2].lower()
+
+
 def binds_table_name(sql: str) -> bool:
     """Whether an INSERT has a ``?`` in the place of its table's name."""
     places = placeholders(sql)
@@ -99,20 +109,77 @@ def _blank(match: re.Match[str]) -> str:
 
 
 def render(sql: str, parameters: Sequence[object]) -> str:
-    """Put literals in the place of the ``?``.
+    """Put literals in the place of the ``?``; the name of a table becomes an identifier.
 
     Raises:
         StatementError: There are more or fewer parameters than ``?``, or one has no literal.
         DataError: A parameter cannot be written.
     """
-    places = placeholders(sql)
+    return _filled(sql, placeholders(sql), parameters, names_table=binds_table_name(sql))
+
+
+def _filled(
+    sql: str, places: Sequence[int], parameters: Sequence[object], *, names_table: bool
+) -> str:
     check_count(len(places), parameters)
     pieces: list[str] = []
     position = 0
     for index, (place, value) in enumerate(zip(places, parameters, strict=True)):
-        pieces += (sql[position:place], literal(value, f"parameter {index + 1}"))
+        if names_table and index == 0:
+            written = table_identifier(value)
+        else:
+            written = literal(value, f"parameter {index + 1}")
+        pieces += (sql[position:place], written)
         position = place + 1
     return "".join((*pieces, sql[position:]))
+
+
+def render_rows(sql: str, rows: Sequence[Sequence[object]], size: int) -> list[str]:
+    """An INSERT as often as rows of parameters ask for it, with many rows in one statement.
+
+    Args:
+        sql: The INSERT; rows share a statement if all of its ``?`` stand behind ``VALUES``.
+        rows: Values for the ``?``, row by row.
+        size: Longest statement, bytes, that rows share.
+
+    Raises:
+        StatementError: As :func:`render`; the message names the row.
+        DataError: As :func:`render`; the message names the row.
+    """
+    places = placeholders(sql)
+    names_table = binds_table_name(sql)
+    blanked = _blanked(sql)
+    head = -1
+    for found in _VALUES.finditer(blanked):
+        head = found.end()
+    tail = blanked.rfind(")") + 1
+    is_shared = 0 <= head < tail and all(head < place < tail for place in places)
+    is_shared = is_shared and not blanked[tail:].strip("; \t\r\n")
+    group = sql[head:tail] if is_shared else sql
+    places = [place - head for place in places] if is_shared else places
+    statements: list[str] = []
+    groups: list[str] = []
+    room = 0
+    for index, row in enumerate(rows):
+        try:
+            filled = _filled(group, places, row, names_table=names_table)
+        except (DataError, StatementError) as error:
+            error.say(f"row {index}: {error.message}")
+            raise
+        if not is_shared:
+            statements.append(filled)
+            continue
+        needed = len(filled.encode("utf-8", "surrogatepass")) + 1
+        if groups and needed > room:
+            statements.append(sql[:head] + " ".join(groups))
+            groups = []
+        if not groups:
+            room = size - len(sql[:head].encode("utf-8", "surrogatepass"))
+        groups.append(filled)
+        room -= needed
+    if groups:
+        statements.append(sql[:head] + " ".join(groups))
+    return statements
 
 
 def check_count(expected: int, parameters: Sequence[object]) -> None:
@@ -187,7 +254,7 @@ def identifier(name: str) -> str:
     return f"`{name}`"
 
 
-def table_identifier(name: str) -> str:
+def table_identifier(name: object) -> str:
     """``table`` or ``database.table``, with or without back-ticks, in back-ticks.
 
     Raises:
