@@ -28,6 +28,7 @@ _CLOUD_HOSTS = ("cloud.tdengine.com", "cloud.taosdata.com")
 
 TlsMode = Literal["verify_identity", "verify_ca", "none"]
 CancelMode = Literal["auto", "kill", "leave"]
+RestAuth = Literal["basic", "taosd"]
 
 
 class Road(Enum):
@@ -37,6 +38,11 @@ class Road(Enum):
     REST = "REST"
     NATIVE = "native"
     EMBEDDED = "embedded"
+
+    @property
+    def binds(self) -> bool:
+        """Whether it carries prepared statements, so that rows are bound and not written in SQL."""
+        return self is not Road.REST
 
 
 _DRIVERS: dict[str, tuple[Road, bool]] = {
@@ -89,6 +95,8 @@ class OptionArguments(TypedDict, total=False):
     bearer_token: str | None
     totp_code: str | None
     compression: bool | None
+    rest_auth: RestAuth | None
+    read_buffer_size: int | None
     connect_timeout: float | None
     read_timeout: float | None
     write_timeout: float | None
@@ -113,7 +121,7 @@ class Options:
 
     Defaults and units are those of TDengine's official clients. In a DSN each of the attributes
     from ``timezone`` on is a parameter of the same name (``conn_timeout`` is understood as
-    ``connect_timeout``).
+    ``connect_timeout``, and of the Go client's ``disableCompression`` and ``readBufferSize``).
 
     Attributes:
         road: WebSocket, REST, native or embedded; given by the DSN's scheme (or ``driver=``).
@@ -129,6 +137,10 @@ class Options:
         bearer_token: Token that takes the place of user and password.
         totp_code: Second factor of the login.
         compression: Whether to ask for compression of the link.
+        rest_auth: How to log in over REST: ``"basic"`` sends user and password with each request,
+            ``"taosd"`` a token that the server gives for them.
+        read_buffer_size: Bytes of an answer over REST that are gathered before their rows are
+            decoded.
         connect_timeout: Seconds until a session must stand, all retries included.
         read_timeout: Seconds that an answer may take; the default of every ``timeout=``.
         write_timeout: Seconds that sending a request may take.
@@ -163,6 +175,8 @@ class Options:
     bearer_token: str | None = field(default=None, repr=False)
     totp_code: str | None = field(default=None, repr=False)
     compression: bool = False
+    rest_auth: RestAuth = "basic"
+    read_buffer_size: int = 131_072
     connect_timeout: float = 10.0
     read_timeout: float = 300.0
     write_timeout: float = 10.0
@@ -208,11 +222,9 @@ class Options:
             InterfaceError: Something is unknown or malformed; the message names it and says what
                 was expected. Secrets are not shown.
         """
-        given = {
-            _ALIASES.get(name, name): value
-            for name, value in arguments.items()
-            if value is not None
-        }
+        given = dict(
+            _official(name, value) for name, value in arguments.items() if value is not None
+        )
         if dsn is None and "host" not in given and "driver" not in given:
             dsn = os.environ.get(ENVIRONMENT_DSN)
             if dsn == "":
@@ -274,12 +286,19 @@ def _read_dsn(dsn: str) -> _Parts:
         parts.parameters["database"] = unquote(path)
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")
-        name = unquote(name)
-        parts.parameters[_ALIASES.get(name, name)] = unquote(value)
+        name, given = _official(unquote(name), unquote(value))
+        parts.parameters[name] = given
     return parts
 
 
-def _driver(name: str) -> tuple[Road, bool]:
+def _official(name: str, value: object) -> tuple[str, object]:
+    """A parameter under the name that it has here; some go by other names elsewhere."""
+    if name == "disableCompression":
+        return "compression", not _flag(name, value)
+    return _ALIASES.get(name, name), value
+
+
+def _driver(name: object) -> tuple[Road, bool]:
     found = _DRIVERS.get(name.lower()) if isinstance(name, str) else None
     if found is None:
         # What stands before a misplaced '://' may be a password.
@@ -467,6 +486,14 @@ def _tls_mode(name: str, value: object) -> TlsMode:
     return _one_of(name, value, get_args(TlsMode))  # type: ignore[return-value]
 
 
+def _rest_auth(name: str, value: object) -> RestAuth:
+    return _one_of(name, value, get_args(RestAuth))  # type: ignore[return-value]
+
+
+def _buffer_size(name: str, value: object) -> int:
+    return _integer(name, value, 1, 2**30)
+
+
 def _cancel_mode(name: str, value: object) -> CancelMode:
     return _one_of(name, value, get_args(CancelMode))  # type: ignore[return-value]
 
@@ -496,6 +523,8 @@ _PARAMETERS: dict[str, Callable[[str, object], object]] = {
     "bearer_token": _required_secret,
     "totp_code": _required_secret,
     "compression": _flag,
+    "rest_auth": _rest_auth,
+    "read_buffer_size": _buffer_size,
     "connect_timeout": seconds,
     "read_timeout": seconds,
     "write_timeout": seconds,
@@ -513,7 +542,7 @@ _PARAMETERS: dict[str, Callable[[str, object], object]] = {
     "conn_mode": _mode,
     "data": _text,
 }
-_ALIASES = {"conn_timeout": "connect_timeout"}
+_ALIASES = {"conn_timeout": "connect_timeout", "readBufferSize": "read_buffer_size"}
 assert set(_PARAMETERS) == {item.name for item in fields(Options)} - {"road", "tls", "addresses"}
 
 

@@ -30,9 +30,7 @@ class Result(Generic[R]):
 
     Attributes:
         fields: The columns; empty for statements that return no rows.
-        precision: Unit of its TIMESTAMPs.
         req_id: Identifier of the request, also in the server's log.
-        timing: Time the server took for the statement, ns.
         is_update: Whether the statement returns no rows (INSERT, DDL, USE).
         affected_rows: Number of rows written; 0 for queries.
     """
@@ -59,9 +57,7 @@ class Result(Generic[R]):
         self._closed = False
         self._reading = False
         self.fields: tuple[Field, ...] = result.fields
-        self.precision: Precision = result.precision
         self.req_id = result.req_id
-        self.timing = result.timing
         self.is_update = result.is_update
         self.affected_rows = result.affected_rows
         if row_factory is not tuple_row:
@@ -70,6 +66,16 @@ class Result(Generic[R]):
             except BaseException:
                 result.transport.free(result)
                 raise
+
+    @property
+    def precision(self) -> Precision:
+        """Unit of its TIMESTAMPs; over REST ms until one has come that is not NULL."""
+        return self._result.precision
+
+    @property
+    def timing(self) -> int:
+        """Time the server took for the statement, ns; over REST 0 until the last row has come."""
+        return self._result.timing
 
     @property
     def field_count(self) -> int:

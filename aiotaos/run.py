@@ -114,7 +114,9 @@ class Run:
         if self._handle is not None:
             return await self._handle.query(self._params, self._req_id, self._deadline)
         sql = self._sql
-        if self._params:
+        if self._params and not self._session.options.road.binds:
+            sql = render(sql, self._params)
+        elif self._params:
             if self._word == "select" and not any(isinstance(v, Decimal) for v in self._params):
                 prepared = await self._query_prepared()
                 if prepared is not None:

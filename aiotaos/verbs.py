@@ -12,18 +12,20 @@ from .insert import BATCH_ROWS, Target
 from .options import Options, seconds, whole_number
 from .protocol.bind import Binding
 from .protocol.messages import InsertArgs
-from .protocol.sql import first_word
+from .protocol.sql import first_word, render_rows
 from .result import Result
 from .row_factories import R, RowFactory, tuple_row
 from .schemaless import schemaless_arguments, schemaless_refusal
 from .sources import Data
-from .transport.base import Deadline, next_req_id
+from .transport.base import Deadline, next_req_id, not_over_rest
 from .types import SchemalessProtocol
 from .writer import Writer, WriterOptions
 
 S = TypeVar("S")
 
 _MAX_REQ_ID = 2**63 - 1
+_MAX_SQL = 1_000_000
+"""Bytes; TDengine takes 1 MiB."""
 
 
 class Verbs(ABC, Generic[R]):
@@ -81,8 +83,8 @@ class Verbs(ABC, Generic[R]):
     ) -> int:
         """Run a statement once for each row of parameters.
 
-        An INSERT binds all rows at once; bad input is found before any row is sent. Other
-        statements run one by one.
+        An INSERT binds all rows at once; bad input is found before any row is sent. Over REST it
+        is written with many rows in a statement. Other statements run one by one.
 
         Args:
             sql: One statement with a ``?`` for each parameter.
@@ -101,14 +103,17 @@ class Verbs(ABC, Generic[R]):
         if not isinstance(rows, Iterable) or isinstance(rows, (str, bytes)):
             raise InterfaceError(f"rows: expected rows of parameters, got {rows!r}")
         given = list(rows)
-        if first_word(sql) != "insert":
-            written = 0
-            for row in given:
-                written += await self._execute(sql, row, checked_req_id(req_id), deadline)
-            return written
-        return await self._write(
-            sql, lambda shape: shape.bind_rows(given), checked_req_id(req_id), deadline
-        )
+        statements: Iterable[tuple[str, Sequence[Any]]] = ((sql, row) for row in given)
+        if first_word(sql) == "insert":
+            if self._options.road.binds:
+                return await self._write(
+                    sql, lambda shape: shape.bind_rows(given), checked_req_id(req_id), deadline
+                )
+            statements = [(text, ()) for text in render_rows(sql, given, _MAX_SQL)]
+        written = 0
+        for text, row in statements:
+            written += await self._execute(text, row, checked_req_id(req_id), deadline)
+        return written
 
     @overload
     async def query(
@@ -280,6 +285,7 @@ class Verbs(ABC, Generic[R]):
             Error: The server refuses a batch.
         """
         self._check()
+        self._check_binds("insert()")
         whole_number("batch_rows", batch_rows, 1)
         return await self._insert(Target(table, tbname, tags, columns), data, batch_rows, timeout)
 
@@ -304,6 +310,7 @@ class Verbs(ABC, Generic[R]):
         Raises:
             InterfaceError: An argument cannot be what it is.
         """
+        self._check_binds("writer()")
         return Writer(self, Target(table, tbname, tags, columns), **options)
 
     async def schemaless_insert(
@@ -349,6 +356,15 @@ class Verbs(ABC, Generic[R]):
             return await self._write_lines(arguments, self._deadline(timeout))
         except DatabaseError as error:
             raise schemaless_refusal(error, arguments.data) from error.__cause__
+
+    def _check_binds(self, what: str) -> None:
+        """Check that rows can be bound.
+
+        Raises:
+            NotSupportedError: The road does not carry prepared statements.
+        """
+        if not self._options.road.binds:
+            raise not_over_rest(what)
 
     # What differs.
 

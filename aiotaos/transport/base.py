@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..errors import NotSupportedError
 from ..home import after_fork
 from ..options import Address
 from ..protocol.bind import Binding
@@ -37,6 +39,12 @@ class _ReqIds:
 
 next_req_id = _ReqIds().next
 """Make a request id."""
+
+
+def parsed_version(text: str) -> tuple[int, ...]:
+    """The first four numbers of a version such as ``3.3.7.5.alpha``."""
+    numbers = [int(number) for number in re.findall(r"(?:^|[.-])(\d+)", text)]
+    return tuple([*numbers, 0, 0, 0, 0][:4])
 
 
 class Deadline:
@@ -142,6 +150,11 @@ def written_result(transport: Transport, rows: int, req_id: int, sql: str) -> Se
     )
 
 
+def not_over_rest(what: str) -> NotSupportedError:
+    """The error for what REST cannot do."""
+    return NotSupportedError(f"{what} cannot be had over REST; connect over WebSocket, with ws://")
+
+
 class Transport(Protocol):
     """A session with a server, over one of the roads."""
 
@@ -156,6 +169,10 @@ class Transport(Protocol):
     @property
     def server_version(self) -> str:
         """Version that the server told, as ``3.3.7.5``; empty if it told none."""
+
+    @property
+    def instances(self) -> Sequence[str]:
+        """The servers of the cluster, as far as the server told them."""
 
     @property
     def closed(self) -> bool:

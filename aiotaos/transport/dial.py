@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
-import html
 import logging
 import ssl
-from urllib.parse import quote
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
-from ..errors import AuthenticationError, ConnectionError, Error, NotSupportedError, TimeoutError
+from ..errors import (
+    AuthenticationError,
+    ConnectionError,
+    Error,
+    NotSupportedError,
+    TimeoutError,
+)
 from ..options import Address, Options, Road
-from .base import Deadline
+from .base import Deadline, Transport
+from .refusals import FINAL_STATUSES, is_hopeless, link_error, shown, status_error
 from .retry import PASSING, Backoff
 from .servers import Place, Servers, failed, served
 from .websocket import WebSocketTransport
 
+_Open: TypeAlias = Callable[
+    [Options, Servers, Address, ssl.SSLContext | None, Deadline], Awaitable[Transport]
+]
 _logger = logging.getLogger("aiotaos.connect")
-
-_BODY_SHOWN = 200
-_STATUS_MEANINGS = {
-    301: "the server redirects, probably to TLS: use wss://",
-    302: "the server redirects, probably to TLS: use wss://",
-    307: "the server redirects, probably to TLS: use wss://",
-    308: "the server redirects, probably to TLS: use wss://",
-    400: "the server does not take this for a WebSocket request; is it taosAdapter's port, 6041?",
-    401: "the credentials were refused",
-    403: "access was refused",
-    404: "there is no /ws here; is this taosAdapter, 3.2.2 or newer?",
-    429: "too many requests",
-    502: "the gateway does not reach the server",
-    503: "the server is overloaded, or pauses for lack of memory",
-    504: "the gateway does not reach the server",
-}
-_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
-_FINAL_STATUSES = frozenset({301, 302, 307, 308, 400, 404})
-"""Refusals of an address that asking again will not change; 401 and 403 end the whole."""
 
 
 async def open_session(
     options: Options, servers: Servers, only: Address | None = None
-) -> WebSocketTransport:
+) -> Transport:
     """Connect and log in, trying the servers in turn until one serves or the time is over.
 
     With ``only``, that server is tried, once.
@@ -57,10 +47,15 @@ async def open_session(
         TimeoutError: There was no session within ``connect_timeout``.
         NotSupportedError: The road is not built.
     """
-    if options.road is not Road.WEBSOCKET:
+    open_one: _Open = _open_websocket
+    if options.road is Road.REST:
+        from .rest import open_rest  # aiohttp is imported where it is needed
+
+        open_one = open_rest
+    elif options.road is not Road.WEBSOCKET:
         raise NotSupportedError(
             f"the {options.road.value} road ({options.scheme}://) is not supported yet; "
-            "use ws:// or wss://"
+            "use ws:// or http://"
         )
     started = asyncio.get_running_loop().time()
     deadline = Deadline(options.connect_timeout)
@@ -85,14 +80,14 @@ async def open_session(
                 break
             attempts += 1
             try:
-                session = await _attempt(options, address, tls, deadline.sooner(share))
+                session = await open_one(options, servers, address, tls, deadline.sooner(share))
             except Error as error:
                 _logger.debug("attempt %d: %s", attempts, error)
                 if not _may_pass(error):
                     raise
                 last = servers.failure = error
                 failed(address, getattr(error, "retry_after", None))
-                if error.http_status in _FINAL_STATUSES or _is_hopeless(error.__cause__):
+                if error.http_status in FINAL_STATUSES or is_hopeless(error.__cause__):
                     hopeless.add(address)
                     if len(hopeless) == len(servers):
                         raise
@@ -114,13 +109,6 @@ def _may_pass(error: Error) -> bool:
     if isinstance(error, AuthenticationError):
         return False
     return isinstance(error, (ConnectionError, TimeoutError)) or error.code in PASSING
-
-
-def _is_hopeless(cause: BaseException | None) -> bool:
-    """Whether it was a certificate that was refused, or there is no TLS."""
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return True
-    return isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS
 
 
 def _no_session(
@@ -152,12 +140,15 @@ async def _tls_context(options: Options) -> ssl.SSLContext | None:
     return await to_thread.run_sync(make_context, options)
 
 
-async def _attempt(
-    options: Options, address: Address, tls: ssl.SSLContext | None, deadline: Deadline
-) -> WebSocketTransport:
+async def _open_websocket(
+    options: Options,
+    servers: Servers,
+    address: Address,
+    tls: ssl.SSLContext | None,
+    deadline: Deadline,
+) -> Transport:
     endpoint = options.endpoint(address)
-    place = Place(address)
-    session = WebSocketTransport(options, place)
+    session = WebSocketTransport(options, Place(address))
     try:
         async with asyncio.timeout_at(deadline.when):
             await asyncio.get_running_loop().create_connection(
@@ -171,57 +162,31 @@ async def _attempt(
         await session.login(deadline)
     except BaseException as error:
         session.terminate()
-        translated = _translate(error, endpoint, deadline, options.token)
+        translated = _translated(error, options, endpoint, deadline)
         if translated is None:
             raise
         raise translated from error
     return session
 
 
-def _translate(
-    error: BaseException, endpoint: str, deadline: Deadline, token: str | None
+def _translated(
+    error: BaseException, options: Options, endpoint: str, deadline: Deadline
 ) -> Error | None:
     """The error for what went wrong below; None for what is raised as it is."""
     if isinstance(error, Error):
         return None
     if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        meaning = _STATUS_MEANINGS.get(status, "expected a WebSocket handshake")
-        whole = bytes(error.response.body or b"").decode("utf-8", "replace")
-        body = _masked(whole, token)[:_BODY_SHOWN].strip()
-        cls = AuthenticationError if status in (401, 403) else ConnectionError
-        refusal = cls(
-            f"HTTP status {status}: {meaning}" + (f"; it says: {body}" if body else ""),
-            endpoint=endpoint,
-            http_status=status,
+        answer = error.response
+        return status_error(
+            answer.status_code,
+            bytes(answer.body or b""),
+            answer.headers.get("Retry-After"),
+            options,
+            endpoint,
+            "/ws",
+            "a WebSocket handshake",
         )
-        seconds = error.response.headers.get("Retry-After", "")
-        refusal.retry_after = float(seconds) if seconds.isdecimal() else None
-        return refusal
     if isinstance(error, InvalidHandshake):
-        told = _masked(str(error), token)
+        told = shown(str(error).encode(), options)
         return ConnectionError(f"no WebSocket handshake: {told}", endpoint=endpoint)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        remedy = "give its authority as tls_ca"
-        if "not valid for" in error.verify_message:
-            remedy = "connect by a name that it is for, or with tls_mode='verify_ca'"
-        return ConnectionError(
-            f"the certificate was refused: {error.verify_message}; {remedy}", endpoint=endpoint
-        )
-    if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
-        return ConnectionError("the server does not speak TLS here: use ws://", endpoint=endpoint)
-    if isinstance(error, builtins.TimeoutError):
-        return TimeoutError(f"no answer within {deadline.seconds:.3g} s", endpoint=endpoint)
-    if isinstance(error, ConnectionRefusedError):
-        return ConnectionError("connection refused; is taosAdapter running?", endpoint=endpoint)
-    if isinstance(error, OSError):
-        return ConnectionError(error.strerror or str(error), endpoint=endpoint)
-    return None
-
-
-def _masked(text: str, token: str | None) -> str:
-    """What a server sent, without the token of the URL, which it may have sent back."""
-    if token:
-        for secret in (token, quote(token)):
-            text = text.replace(html.escape(secret), "***").replace(secret, "***")
-    return text
+    return link_error(error, options, endpoint, deadline)

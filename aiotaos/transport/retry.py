@@ -27,6 +27,7 @@ NOT_RUN = frozenset({0x0386, 0x0396, 0x03D3, 0xFFFE})
 SESSION_GONE = frozenset({0x020B, 0x0213, 0x0215})
 """Codes that say that the session with taosd is gone, though that with taosAdapter stands."""
 
+_PASSING_STATUSES = frozenset({429, 502, 503, 504})
 _JITTER = 0.2
 
 
@@ -105,6 +106,9 @@ class Attempts:
     def _may_repeat(self, error: Error) -> bool:
         if isinstance(error, ConnectionLost):
             return self.safe or not error.may_have_run
+        if error.http_status in _PASSING_STATUSES:
+            wanted = getattr(error, "retry_after", None) or 0.0
+            return self.safe and wanted <= self._options.retry_backoff_max_ms / 1000
         if error.code is None:
             return False
         if error.code == 0x0600 and self.count > 1:

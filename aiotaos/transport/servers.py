@@ -13,11 +13,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import Error
 from ..home import after_fork
 from ..options import ADAPTER_PORT, Address
+
+if TYPE_CHECKING:
+    from .http import Http
 
 _FIRST_ASIDE = 1.0  # seconds that an address is set aside when it fails; doubled each time
 _LAST_ASIDE = 60.0
@@ -87,10 +91,12 @@ class Servers:
 
     Attributes:
         failure: Why the last attempt to open a session failed; None if it did not.
+        http: The HTTP client that sessions over REST share, while there is one.
     """
 
     def __init__(self, addresses: Iterable[Address]) -> None:
         self._addresses = list(addresses)
+        self.http: Http | None = None
         self.failure: Error | None = None
         self._is_down = False
 

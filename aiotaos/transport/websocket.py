@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
-import re
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -14,7 +13,7 @@ from ..options import Address, Options
 from ..protocol import frames, messages
 from ..protocol.bind import Binding
 from ..protocol.block import Block, parse_block
-from .base import Deadline, ServerResult, ServerStatement, next_req_id
+from .base import Deadline, ServerResult, ServerStatement, next_req_id, parsed_version
 from .calls import Call, Calls, Reply, read_late
 from .framing import Message
 from .servers import Place
@@ -89,7 +88,7 @@ class WebSocketTransport:
             "version", messages.ReqIdArgs(), messages.VersionReply, deadline, req_id=0
         )
         self._version = version.version
-        self._binary = _parse_version(version.version) >= _BINARY_SINCE
+        self._binary = parsed_version(version.version) >= _BINARY_SINCE
         req_id = next_req_id()
         arguments = messages.ConnArgs(
             req_id=req_id,
@@ -348,9 +347,3 @@ class WebSocketTransport:
 def _retrieve(reply: asyncio.Future[Reply]) -> None:
     if not reply.cancelled():
         reply.exception()
-
-
-def _parse_version(text: str) -> tuple[int, ...]:
-    """The first four numbers of a version such as ``3.3.7.5.alpha``."""
-    numbers = [int(number) for number in re.findall(r"(?:^|[.-])(\d+)", text)]
-    return tuple([*numbers, 0, 0, 0, 0][:4])

@@ -24,10 +24,10 @@ from aiotaos import (
     TypeCode,
 )
 from aiotaos.options import Address, Options
-from aiotaos.transport.base import Deadline
+from aiotaos.transport.base import Deadline, parsed_version
 from aiotaos.transport.calls import MAX_STATEMENTS
 from aiotaos.transport.servers import Place
-from aiotaos.transport.websocket import WebSocketTransport, _parse_version
+from aiotaos.transport.websocket import WebSocketTransport
 
 
 async def cancel(task):
@@ -976,7 +976,7 @@ async def test_a_finished_result_has_no_more_blocks(server, conn):
     ],
 )
 def test_versions(text, version):
-    assert _parse_version(text) == version
+    assert parsed_version(text) == version
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,564 @@
+"""The REST road: statements as HTTP requests to taosAdapter's ``/rest/sql``.
+
+The server keeps nothing between requests: the database goes in the path, the time zone behind the
+question mark, and credentials with each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import ssl
+import zlib
+from collections.abc import Callable, Sequence
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from ..errors import (
+    AuthenticationError,
+    ConnectionError,
+    ConnectionLost,
+    Error,
+    InterfaceError,
+    NotSupportedError,
+    ProtocolError,
+    ResultError,
+    server_error,
+    shorten,
+)
+from ..options import Address, Options
+from ..protocol.bind import Binding
+from ..protocol.block import Block
+from ..protocol.messages import InsertArgs
+from ..protocol.rest import parse_head
+from ..protocol.sql import first_word, identifier, used_database
+from ..types import Precision, SchemalessProtocol
+from .base import (
+    Deadline,
+    ServerResult,
+    ServerStatement,
+    next_req_id,
+    not_over_rest,
+    parsed_version,
+)
+from .exchange import Exchange
+from .http import Http
+from .refusals import shown, status_error
+from .servers import Place, Servers
+
+_NO_DATABASE = frozenset({0x0217, 0x0380, 0x2616})
+_REMEDY = (
+    "; over REST a database is current after select_db() or USE on this connection, or when the "
+    "DSN names it; or write database.table"
+)
+_TOKEN_REFUSED = frozenset({0x1124, 0x1125})
+_TIMEZONE_SINCE = (3, 3, 5, 0)
+_COMPRESSED_FROM = 4096  # bytes of a request
+_LISTED_SECONDS = 5.0  # how long a query that was given up may take to be listed as running
+_IN_TEXT = re.compile(r"\[0x([0-9a-fA-F]{1,8})\]\s*(.*)", re.DOTALL)
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+
+
+async def open_rest(
+    options: Options,
+    servers: Servers,
+    address: Address,
+    tls: ssl.SSLContext | None,
+    deadline: Deadline,
+) -> RestTransport:
+    """Ask a server for its version, with the credentials, and for the database.
+
+    Raises:
+        AuthenticationError: The server refuses the credentials.
+        ConnectionError: It could not be reached, or is no taosAdapter.
+        Error: The database does not exist, or something is asked for that REST cannot do.
+    """
+    for name, is_asked in (
+        ("totp_code", options.totp_code is not None),
+        ("conn_mode=1", options.conn_mode == 1),
+        ("adapter_ha", options.adapter_ha),
+    ):
+        if is_asked:
+            raise not_over_rest(name)
+    session = RestTransport(options, Place(address), Http.of(options, servers, tls))
+    try:
+        await session.login(deadline)
+    except ProtocolError as error:
+        session.terminate()
+        raise ConnectionError(
+            error.message, endpoint=session.endpoint, http_status=error.http_status
+        ) from error
+    except BaseException:
+        session.terminate()
+        raise
+    return session
+
+
+class _LinesRefusal(msgspec.Struct):
+    """How the InfluxDB and OpenTSDB endpoints refuse."""
+
+    message: str = ""
+
+
+class RestTransport:
+    """A session over REST; see :class:`aiotaos.transport.base.Transport`.
+
+    Args:
+        options: How to log in.
+        place: The server, and the session's place there.
+        http: The HTTP client, of which the session is a user.
+    """
+
+    instances: Sequence[str] = ()
+
+    def __init__(self, options: Options, place: Place, http: Http) -> None:
+        self._options = options
+        self._place = place
+        self._http = http
+        self._endpoint = options.endpoint(place.address)
+        self._version = ""
+        self._is_legacy = False
+        self._token = ""
+        self._database: str | None = None
+        self._timezone = options.timezone
+        self._exchanges: set[Exchange] = set()
+        self._left: dict[int, float] = {}
+        self._closed = False
+        self._lost: Exception | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._has_left = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "lost" if self._lost else "open"
+        return f"<RestTransport {self._endpoint} {state}, {len(self._exchanges)} requests>"
+
+    @property
+    def address(self) -> Address:
+        return self._place.address
+
+    @property
+    def endpoint(self) -> str:
+        return self._endpoint
+
+    @property
+    def server_version(self) -> str:
+        return self._version
+
+    @property
+    def closed(self) -> bool:
+        return self._closed or self._lost is not None
+
+    # The session.
+
+    async def login(self, deadline: Deadline) -> None:
+        """Ask for the version, and make the options' database the current one.
+
+        Raises:
+            Error: The server refuses the credentials, or the database does not exist.
+        """
+        result = await self._ask("select server_version()", deadline, next_req_id(), is_first=True)
+        while (block := await self.next_block(result, deadline)) is not None:
+            texts = block.parts[0]
+            self._version = str(texts[0]) if isinstance(texts, Sequence) else ""
+        if self._options.database is not None:
+            await self.query(f"use {identifier(self._options.database)}", next_req_id(), deadline)
+
+    def still_running(self, req_id: int) -> Callable[[], bool]:
+        until = self._left.get(req_id)
+        if until is None:
+            return lambda: False
+        loop = asyncio.get_running_loop()
+        return lambda: loop.time() < until
+
+    def is_fetching(self, result: ServerResult) -> bool:
+        return self.still_running(result.req_id)()
+
+    def _leave(self, req_id: int) -> None:
+        """Take note of a request without an answer: the server does not notice that it is left."""
+        now = asyncio.get_running_loop().time()
+        self._left = {other: until for other, until in self._left.items() if until > now}
+        self._left[req_id] = now + _LISTED_SECONDS
+
+    async def set_timezone(self, name: str | None, req_id: int, deadline: Deadline) -> None:
+        if self._is_legacy or parsed_version(self._version) < _TIMEZONE_SINCE:
+            raise NotSupportedError(
+                f"TDengine {self._version} knows no time zone of a session over REST; 3.3.5 does",
+                endpoint=self._endpoint,
+            )
+        self._timezone = name
+
+    async def current_database(self, deadline: Deadline) -> str | None:
+        return self._database
+
+    async def close(self, timeout: float) -> None:
+        self.terminate()
+        if self._closing is not None:
+            await asyncio.wait([self._closing], timeout=timeout)
+
+    def terminate(self) -> None:
+        self._closed = True
+        for exchange in list(self._exchanges):
+            exchange.stop(
+                InterfaceError("the connection was closed during the call", endpoint=self._endpoint)
+            )
+        self._part()
+
+    def drop(self, reason: Exception) -> None:
+        if not self.closed:
+            self._lost = reason
+        self._part()
+
+    def _part(self) -> None:
+        """Leave the server and the HTTP client, once nothing is read from them any more."""
+        self._place.leave()
+        if not self._exchanges and not self._has_left:
+            self._has_left = True
+            self._closing = self._http.leave()
+
+    def _check_open(self, req_id: int, sql: str | None) -> None:
+        if self._closed:
+            raise InterfaceError("the connection is closed", req_id=req_id, sql=sql)
+        if self._lost is not None:
+            raise ConnectionLost(
+                f"the connection was lost before the call: {self._lost}",
+                req_id=req_id,
+                sql=sql,
+                endpoint=self._endpoint,
+                may_have_run=False,
+            ) from self._lost
+
+    # Requests.
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, str],
+        data: bytes,
+        req_id: int,
+        sql: str | None,
+        deadline: Deadline,
+    ) -> Exchange:
+        """Send a request, with the credentials; a token that is not taken any more is renewed."""
+        options = self._options
+        if options.rest_auth == "taosd" and not self._token:
+            await self._get_token(deadline)
+        for is_last in (False, True):
+            token = self._token
+            exchange = await self._send(method, path, parameters, data, req_id, sql, deadline)
+            if exchange.status != 401 or is_last or not token:
+                break
+            exchange.close()
+            await self._get_token(deadline)
+        return exchange
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        parameters: dict[str, str],
+        data: bytes,
+        req_id: int,
+        sql: str | None,
+        deadline: Deadline,
+    ) -> Exchange:
+        self._check_open(req_id, sql)
+        options = self._options
+        headers = {}
+        if options.token is not None:
+            parameters = {"token": options.token, **parameters}
+        elif options.bearer_token is not None:
+            headers["Authorization"] = f"Bearer {options.bearer_token}"
+        elif self._token:
+            headers["Authorization"] = f"Taosd {self._token}"
+        else:
+            login = f"{options.user}:{options.password}".encode()
+            headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
+        if options.compression and len(data) >= _COMPRESSED_FROM and not self._is_legacy:
+            headers["Content-Encoding"] = "gzip"
+            packer = zlib.compressobj(1, wbits=31)  # of gzip's format
+            data = packer.compress(data) + packer.flush()
+        url = f"{self._endpoint}{path}"
+        if parameters:
+            url = f"{url}?{urlencode(parameters, quote_via=quote)}"
+        exchange = Exchange(self._http, options, self._endpoint, req_id, sql, self._over)
+        self._exchanges.add(exchange)
+        try:
+            await exchange.send(method, url, headers, data or None, deadline)
+        except BaseException as error:
+            exchange.close()
+            if exchange.is_unreachable and isinstance(error, Exception):
+                self.drop(error)
+            raise
+        return exchange
+
+    def _over(self, exchange: Exchange) -> None:
+        self._exchanges.discard(exchange)
+        if self.closed:
+            self._part()
+
+    async def _get_token(self, deadline: Deadline) -> None:
+        """Have the server give a token for user and password."""
+        user, password = self._options.user, self._options.password
+        if "/" in user + password:
+            raise InterfaceError(
+                "user, password: one with a '/' cannot be sent to /rest/login; "
+                "use rest_auth='basic'"
+            )
+        self._token = ""
+        path = f"/rest/login/{quote(user, safe='')}/{quote(password, safe='')}"
+        exchange = await self._send("GET", path, {}, b"", 0, None, deadline)
+        try:
+            body = await exchange.read(deadline)
+            head = parse_head(body)
+            if exchange.status != 200 or head is None or head.is_refusal or not head.desc:
+                raise self._refusal(exchange, body, "/rest/login", 0, None)
+            self._token = head.desc
+        finally:
+            exchange.close()
+
+    def _refusal(
+        self, exchange: Exchange, body: bytes, path: str, req_id: int, sql: str | None
+    ) -> Error:
+        """The error for an answer that is not what was hoped for."""
+        head = parse_head(body)
+        if head is not None and head.is_refusal:
+            error = self._server_error(head.code, head.desc, req_id, sql)
+            if exchange.status in (401, 403) and not isinstance(error, AuthenticationError):
+                error = AuthenticationError(error.message, code=error.code, endpoint=self._endpoint)
+        elif exchange.status == 200:
+            said = shown(body, self._options)
+            error = ProtocolError(f"HTTP status 200, but not the JSON that was expected: {said}")
+        else:
+            error = status_error(
+                exchange.status,
+                body,
+                exchange.retry_after,
+                self._options,
+                self._endpoint,
+                path,
+                "status 200",
+            )
+        return self._placed(error, exchange, req_id, sql)
+
+    def _server_error(self, code: int, message: str, req_id: int, sql: str | None) -> Error:
+        error = server_error(code, message, req_id=req_id, sql=sql, endpoint=self._endpoint)
+        if error.code in _NO_DATABASE:
+            error.say(error.message + _REMEDY)
+        return error
+
+    def _placed(self, error: Error, exchange: Exchange, req_id: int, sql: str | None) -> Error:
+        """An error with the request that it belongs to."""
+        error.http_status = exchange.status
+        error.req_id = req_id
+        error.sql = None if sql is None else shorten(sql)
+        error.endpoint = self._endpoint
+        return error
+
+    # Statements and results.
+
+    async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
+        if first_word(sql) != "use":
+            try:
+                return await self._ask(sql, deadline, req_id)
+            except (asyncio.CancelledError, TimeoutError):
+                self._leave(req_id)
+                raise
+        result = await self._ask(sql, deadline, req_id)
+        self._database = used_database(sql) or self._database
+        return result
+
+    async def _ask(
+        self,
+        sql: str,
+        deadline: Deadline,
+        req_id: int,
+        *,
+        is_first: bool = False,
+        is_renewed: bool = False,
+    ) -> ServerResult:
+        """Run a statement, and wait for its first rows, which tell the precision."""
+        try:
+            data = sql.encode()
+        except UnicodeError as error:
+            raise InterfaceError(f"sql: it cannot be sent as UTF-8: {error}") from error
+        path = "/rest/sql" if is_first else self._path()
+        parameters = {} if is_first or self._is_legacy else self._parameters(req_id)
+        exchange = await self._request("POST", path, parameters, data, req_id, sql, deadline)
+        body = exchange.body
+        try:
+            if exchange.status != 200:
+                said = await exchange.read(deadline)
+                raise self._refusal(exchange, said, path, req_id, sql)
+            while (block := body.next_block()) is None and not body.done:
+                await exchange.fill(deadline)
+            head = body.head
+            if head is not None and head.is_refusal:
+                if head.code in _TOKEN_REFUSED and self._token and not is_renewed:  # as 2.x says it
+                    exchange.close()
+                    await self._get_token(deadline)
+                    return await self._ask(
+                        sql, deadline, req_id, is_first=is_first, is_renewed=True
+                    )
+                refusal = self._server_error(head.code, head.desc, req_id, sql)
+                raise self._placed(refusal, exchange, req_id, sql)
+        except ProtocolError as error:
+            exchange.close()
+            raise self._unreadable(error, exchange, req_id, sql) from None
+        except BaseException:
+            exchange.close()
+            raise
+        if is_first and head is not None:
+            self._is_legacy = head.status is not None
+        finished = block is None and body.done
+        if finished:
+            exchange.close()
+        exchange.block = block
+        return ServerResult(
+            transport=self,
+            id=req_id,
+            req_id=req_id,
+            sql=sql,
+            is_update=body.is_update,
+            affected_rows=body.affected_rows,
+            fields=() if body.is_update else body.fields,
+            precision=body.precision or Precision.MILLISECOND,
+            timing=body.timing,
+            finished=finished,
+            ahead=exchange,
+        )
+
+    def _path(self) -> str:
+        """Where statements go: servers of 2.x have a place for each form of TIMESTAMPs."""
+        form = ""
+        if self._is_legacy:
+            form = "t" if self._options.timestamp == "int" else "utc"
+        database = f"/{quote(self._database, safe='')}" if self._database else ""
+        return f"/rest/sql{form}{database}"
+
+    def _parameters(self, req_id: int) -> dict[str, str]:
+        options = self._options
+        given = {"conn_tz": self._timezone, "app": options.user_app, "ip": options.user_ip}
+        told = {name: value for name, value in given.items() if value is not None}
+        return {"req_id": str(req_id), "timing": "true", **told}
+
+    def _unreadable(
+        self, error: ProtocolError, exchange: Exchange, req_id: int, sql: str | None
+    ) -> Error:
+        """The error for a body that is not an answer, with the bytes that it begins with."""
+        said = shown(exchange.body.start, self._options)
+        error.say(f"{error.message}; the answer begins with: {said}")
+        return self._placed(error, exchange, req_id, sql)
+
+    def request_block(self, result: ServerResult) -> None:
+        """Nothing: the server sends what follows of its own accord, as far as there is room."""
+
+    async def next_block(self, result: ServerResult, deadline: Deadline) -> Block | None:
+        if result.given_up:
+            raise ResultError("the result was given up", req_id=result.req_id, sql=result.sql)
+        if result.finished:
+            return None
+        exchange: Exchange = result.ahead
+        body = exchange.body
+        try:
+            block, exchange.block = exchange.block, None
+            while block is None and not body.done:
+                await exchange.fill(deadline)
+                block = body.next_block()
+        except ProtocolError as error:
+            self.free(result)
+            raise self._unreadable(error, exchange, result.req_id, result.sql) from None
+        except BaseException as error:
+            if isinstance(error, (asyncio.CancelledError, TimeoutError)):
+                self._leave(result.req_id)
+            self.free(result)
+            raise
+        if body.precision is not None:
+            result.precision = body.precision
+        if body.done:
+            result.timing = body.timing
+            exchange.close()
+            if block is None:
+                result.finished = True
+        return block
+
+    def free(self, result: ServerResult) -> None:
+        if result.finished:
+            return
+        result.finished = result.given_up = True
+        exchange: Exchange = result.ahead
+        exchange.stop(ResultError("the result was closed while it was read", req_id=result.req_id))
+
+    # What REST has not.
+
+    async def prepare(self, sql: str, deadline: Deadline, req_id: int) -> ServerStatement:
+        raise not_over_rest("a prepared statement")
+
+    async def bind(self, statement: ServerStatement, binding: Binding, deadline: Deadline) -> None:
+        raise not_over_rest("a prepared statement")
+
+    async def execute_statement(
+        self, statement: ServerStatement, req_id: int, deadline: Deadline
+    ) -> int:
+        raise not_over_rest("a prepared statement")
+
+    async def statement_result(
+        self, statement: ServerStatement, req_id: int, deadline: Deadline
+    ) -> ServerResult:
+        raise not_over_rest("a prepared statement")
+
+    def close_statement(self, statement: ServerStatement) -> None:
+        """Nothing: there is none."""
+
+    # Schemaless writing.
+
+    async def schemaless_insert(self, arguments: InsertArgs, deadline: Deadline) -> int:
+        req_id, database = arguments.req_id, self._database
+        if database is None:
+            raise self._server_error(0x2616, "Database not specified", req_id, None)
+        if not _PLAIN_NAME.fullmatch(database):
+            database = identifier(database)  # taosAdapter puts it into a USE as it is
+        parameters = {"req_id": str(req_id)}
+        if arguments.ttl:
+            parameters["ttl"] = str(arguments.ttl)
+        if arguments.table_name_key:
+            parameters["table_name_key"] = arguments.table_name_key
+        if arguments.protocol == SchemalessProtocol.LINE:
+            path = "/influxdb/v1/write"
+            parameters |= {"db": database, "precision": arguments.precision}
+        else:
+            kind = "json" if arguments.protocol == SchemalessProtocol.JSON else "telnet"
+            path = f"/opentsdb/v1/put/{kind}/{quote(database, safe='')}"
+        exchange = await self._request(
+            "POST", path, parameters, arguments.data.encode(), req_id, None, deadline
+        )
+        try:
+            body = await exchange.read(deadline)
+            if exchange.status not in (200, 204):
+                raise self._refused_lines(exchange, body, path, req_id)
+        finally:
+            exchange.close()
+        return _points(arguments)
+
+    def _refused_lines(self, exchange: Exchange, body: bytes, path: str, req_id: int) -> Error:
+        """The error for lines that were refused; its code stands in the text."""
+        try:
+            message = msgspec.json.decode(body, type=_LinesRefusal).message
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            message = ""
+        found = _IN_TEXT.search(message)
+        if found is None:
+            return self._refusal(exchange, body, path, req_id, None)
+        error = self._server_error(int(found[1], 16), found[2], req_id, None)
+        return self._placed(error, exchange, req_id, None)
+
+
+def _points(arguments: InsertArgs) -> int:
+    """How many rows lines are; the server does not tell."""
+    if arguments.protocol == SchemalessProtocol.JSON:
+        points = msgspec.json.decode(arguments.data)
+        return len(points) if isinstance(points, list) else 1
+    lines = map(str.strip, arguments.data.splitlines())
+    return sum(1 for line in lines if line and not line.startswith("#"))
