@@ -81,3 +81,13 @@ def test_bulk_insert() -> None:
     assert "200000 rows in" in output
     assert "Fresno 100000 95000" in output
     assert "Oakland 100000 100000" in output
+
+
+def test_rest() -> None:
+    output = run(str(ROOT / "examples" / "rest.py"))
+    assert output.splitlines() == [
+        "20000 rows written as SQL, http",
+        "the most: 4999.75 W at 2024-03-01 05:33:19+00:00",
+        "1 line through the InfluxDB endpoint",
+        "a prepared statement cannot be had over REST; connect over WebSocket, with ws://",
+    ]
