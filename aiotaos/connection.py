@@ -130,6 +130,7 @@ class Connection(Verbs[R]):
     def stmt2_statement(self) -> OfficialStatement[R]:
         """A prepared statement with the official clients' method names."""
         self._check()
+        self._check_binds("a prepared statement")
         return OfficialStatement(self)
 
     def statement(self) -> OfficialStatement[R]:

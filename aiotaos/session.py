@@ -15,6 +15,7 @@ from .errors import (
     ConnectionError,
     Error,
     InterfaceError,
+    NotSupportedError,
     ProgrammingError,
     TimeoutError,
     copied,
@@ -234,7 +235,9 @@ class Session:
             await transport.set_timezone(name, req_id, deadline)
         except BaseException as error:
             self._zone_lateness.add(transport, req_id)
-            if not isinstance(error, Error) or error.code is None:
+            if not isinstance(error, Error):
+                raise
+            if error.code is None and not isinstance(error, NotSupportedError):
                 raise
             self.timezone_is_sure = not self._zone_lateness  # it was refused
             raise

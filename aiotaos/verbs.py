@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar, Unpack, overload
 
 from .binding import Shape
-from .errors import DatabaseError, InterfaceError
+from .errors import DatabaseError, Error, InterfaceError
 from .insert import BATCH_ROWS, Target
 from .options import Options, seconds, whole_number
 from .protocol.bind import Binding
@@ -103,16 +103,25 @@ class Verbs(ABC, Generic[R]):
         if not isinstance(rows, Iterable) or isinstance(rows, (str, bytes)):
             raise InterfaceError(f"rows: expected rows of parameters, got {rows!r}")
         given = list(rows)
-        statements: Iterable[tuple[str, Sequence[Any]]] = ((sql, row) for row in given)
-        if first_word(sql) == "insert":
-            if self._options.road.binds:
-                return await self._write(
-                    sql, lambda shape: shape.bind_rows(given), checked_req_id(req_id), deadline
-                )
-            statements = [(text, ()) for text in render_rows(sql, given, _MAX_SQL)]
         written = 0
-        for text, row in statements:
-            written += await self._execute(text, row, checked_req_id(req_id), deadline)
+        if first_word(sql) != "insert":
+            for row in given:
+                written += await self._execute(sql, row, checked_req_id(req_id), deadline)
+            return written
+        if self._options.road.binds:
+            return await self._write(
+                sql, lambda shape: shape.bind_rows(given), checked_req_id(req_id), deadline
+            )
+        for statement in render_rows(sql, given, _MAX_SQL):
+            try:
+                written += await self._execute(statement.sql, (), checked_req_id(req_id), deadline)
+            except Error as error:
+                before = f"; the {statement.first} rows before them are written"
+                error.say(
+                    f"rows {statement.first} to {statement.last}: {error.message}"
+                    + (before if statement.first else "")
+                )
+                raise
         return written
 
     @overload
@@ -364,7 +373,7 @@ class Verbs(ABC, Generic[R]):
             NotSupportedError: The road does not carry prepared statements.
         """
         if not self._options.road.binds:
-            raise not_over_rest(what)
+            raise not_over_rest(what, "use executemany(), or")
 
     # What differs.
 

@@ -57,7 +57,7 @@ async def main() -> None:
             import aiotaos.embedded
 
             server = await stack.enter_async_context(aiotaos.embedded.Server())
-            dsn = server.dsn.replace("ws://", "http://")
+            dsn = server.http_dsn
         await run(dsn)
 
 

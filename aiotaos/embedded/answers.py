@@ -82,6 +82,8 @@ async def stream(
         await _write_rows(response, writer)
         await response.write(tail())
         await response.write_eof()
+    except ConnectionError:  # the client went away; nobody reads this
+        pass
     finally:
         if isinstance(result, Rows):
             with anyio.CancelScope(shield=True):

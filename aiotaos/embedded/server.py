@@ -73,6 +73,11 @@ class Server:
         scheme = "http" if self._legacy else "ws"
         return f"{scheme}://{USER}:{PASSWORD}@{host}:{self.port}"
 
+    @property
+    def http_dsn(self) -> str:
+        """What to connect to by REST."""
+        return f"http://{self.dsn.partition('://')[2]}"
+
     def expire_tokens(self) -> None:
         """Make the tokens that ``/rest/login`` gave invalid, to test how a client renews its own.
 

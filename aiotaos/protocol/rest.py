@@ -62,6 +62,7 @@ _LONE = 0xDC80  # the surrogate that stands for the byte 0x80
 _WINDOW = 128  # characters that stand for the bytes that are not UTF-8
 _PRIVATE = range(0xF0000, 0xFFF80, _WINDOW)
 _AFFECTED = "affected_rows"
+_PERHAPS_NAN = "; taosAdapter breaks off where it meets NaN or an infinity, which JSON has not"
 
 
 class Head(msgspec.Struct):
@@ -169,7 +170,7 @@ class Body:
         if self.head is None:
             self.head = parse_head(bytes(self._buffer))
             if self.head is None or not self.head.is_refusal:
-                raise ProtocolError("the body ends before its rows, or is none")
+                raise ProtocolError(f"the body ends before its rows{_PERHAPS_NAN}")
             self._done = True
             self.timing = self.head.timing
 
@@ -394,8 +395,11 @@ def _decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
             back = {to: lone for lone, to in there.items()}
             decoded: T = _translated(decoder.decode(text.translate(there)), back)
             return decoded
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"the rows cannot be understood: {error}") from None
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"the rows are not what the columns announce: {error}") from None
+    except msgspec.DecodeError as error:
+        hint = _PERHAPS_NAN if "truncated" in str(error) else ""
+        raise ProtocolError(f"the rows cannot be read as JSON: {error}{hint}") from None
 
 
 def _translated(value: Any, table: dict[int, int]) -> Any:

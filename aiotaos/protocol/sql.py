@@ -11,7 +11,9 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from ..errors import DataError, StatementError
@@ -134,7 +136,21 @@ def _filled(
     return "".join((*pieces, sql[position:]))
 
 
-def render_rows(sql: str, rows: Sequence[Sequence[object]], size: int) -> list[str]:
+class Rendered(NamedTuple):
+    """An INSERT of some rows.
+
+    Attributes:
+        sql: The statement.
+        first: Index of its first row.
+        last: Index of its last row.
+    """
+
+    sql: str
+    first: int
+    last: int
+
+
+def render_rows(sql: str, rows: Sequence[object], size: int) -> list[Rendered]:
     """An INSERT as often as rows of parameters ask for it, with many rows in one statement.
 
     Args:
@@ -148,38 +164,50 @@ def render_rows(sql: str, rows: Sequence[Sequence[object]], size: int) -> list[s
     """
     places = placeholders(sql)
     names_table = binds_table_name(sql)
-    blanked = _blanked(sql)
-    head = -1
-    for found in _VALUES.finditer(blanked):
-        head = found.end()
-    tail = blanked.rfind(")") + 1
-    is_shared = 0 <= head < tail and all(head < place < tail for place in places)
-    is_shared = is_shared and not blanked[tail:].strip("; \t\r\n")
-    group = sql[head:tail] if is_shared else sql
-    places = [place - head for place in places] if is_shared else places
-    statements: list[str] = []
-    groups: list[str] = []
-    room = 0
-    for index, row in enumerate(rows):
-        try:
-            filled = _filled(group, places, row, names_table=names_table)
-        except (DataError, StatementError) as error:
-            error.say(f"row {index}: {error.message}")
-            raise
-        if not is_shared:
-            statements.append(filled)
-            continue
-        needed = len(filled.encode("utf-8", "surrogatepass")) + 1
-        if groups and needed > room:
-            statements.append(sql[:head] + " ".join(groups))
-            groups = []
-        if not groups:
-            room = size - len(sql[:head].encode("utf-8", "surrogatepass"))
-        groups.append(filled)
-        room -= needed
-    if groups:
-        statements.append(sql[:head] + " ".join(groups))
+    head, tail = _values_group(sql, places)
+    texts = [
+        _rendered_row(index, row, sql[head:tail], [place - head for place in places], names_table)
+        for index, row in enumerate(rows)
+    ]
+    if (head, tail) == (0, len(sql)):
+        return [Rendered(text, index, index) for index, text in enumerate(texts)]
+    room = size - len(sql[:head].encode("utf-8", "surrogatepass"))
+    ends = np.cumsum([len(text.encode("utf-8", "surrogatepass")) + 1 for text in texts])
+    statements: list[Rendered] = []
+    first = 0
+    while first < len(texts):
+        before = int(ends[first - 1]) if first else 0
+        after = max(int(np.searchsorted(ends, before + room, side="right")), first + 1)
+        text = sql[:head] + " ".join(texts[first:after])
+        statements.append(Rendered(text, first, after - 1))
+        first = after
     return statements
+
+
+def _values_group(sql: str, places: Sequence[int]) -> tuple[int, int]:
+    """Where the values stand that rows share a statement by; the whole where they cannot."""
+    blanked = _blanked(sql)
+    heads = [found.end() for found in _VALUES.finditer(blanked)]
+    tail = blanked.rfind(")") + 1
+    if len(heads) == 1 and heads[0] < tail and not blanked[tail:].strip("; \t\r\n"):
+        group = blanked[heads[0] : tail]
+        if group.count("(") == 1 and places and places[0] > heads[0]:
+            return heads[0], tail
+    return 0, len(sql)
+
+
+def _rendered_row(
+    index: int, row: object, sql: str, places: Sequence[int], names_table: bool
+) -> str:
+    if isinstance(row, (str, bytes)) or not isinstance(row, (Sequence, np.ndarray)):
+        raise StatementError(
+            f"row {index}: expected a sequence of {len(places)} values, got {row!r}"
+        )
+    try:
+        return _filled(sql, places, row, names_table=names_table)
+    except (DataError, StatementError) as error:
+        error.say(f"row {index}: {error.message}")
+        raise
 
 
 def check_count(expected: int, parameters: Sequence[object]) -> None:
@@ -202,7 +230,7 @@ def literal(value: object, what: str = "value") -> str:
 
     Args:
         value: None, ``bool``, ``int``, ``float``, ``Decimal``, ``str``, ``bytes``, an aware
-            ``datetime``, or a scalar of numpy's.
+            ``datetime``, a ``dict`` for a JSON tag, or a scalar of numpy's.
         what: What the value is, for errors.
 
     Raises:
@@ -231,10 +259,19 @@ def literal(value: object, what: str = "value") -> str:
         return _string(value, what)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"'\\x{bytes(value).hex()}'"
+    if isinstance(value, dict):
+        return _string(_json(value, what), what)
     raise StatementError(
         f"{what}: {value!r} has no literal; expected None, bool, int, float, Decimal, str, "
-        "bytes or an aware datetime"
+        "bytes, an aware datetime or a dict"
     )
+
+
+def _json(value: dict[object, object], what: str) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{what}: {value!r} is not JSON: {error}") from None
 
 
 def _string(value: str, what: str) -> str:

@@ -150,9 +150,10 @@ def written_result(transport: Transport, rows: int, req_id: int, sql: str) -> Se
     )
 
 
-def not_over_rest(what: str) -> NotSupportedError:
+def not_over_rest(what: str, remedy: str = "") -> NotSupportedError:
     """The error for what REST cannot do."""
-    return NotSupportedError(f"{what} cannot be had over REST; connect over WebSocket, with ws://")
+    remedy = f"{remedy} connect over WebSocket, with ws://".strip()
+    return NotSupportedError(f"{what} cannot be had over REST; {remedy}")
 
 
 class Transport(Protocol):

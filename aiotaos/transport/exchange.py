@@ -146,7 +146,8 @@ class Exchange:
             cause: OSError = getattr(error, "certificate_error", None) or error.os_error
             raise self._lost(cause, deadline) from cause
         except aiohttp.ClientResponseError as error:
-            raise ProtocolError(f"no HTTP answer: {error.message}") from error
+            told = error.message.partition("\n")[0].rstrip(":")
+            raise ProtocolError(f"no HTTP answer: {told}") from error
         except (aiohttp.ClientError, OSError) as error:
             if self._stopped is not None:
                 raise self._stopped from None

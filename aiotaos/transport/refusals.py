@@ -26,7 +26,7 @@ _STATUS_MEANINGS = {
 }
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-FINAL_STATUSES = _REDIRECTS | {400, 404}
+FINAL_STATUSES = _REDIRECTS | {200, 400, 404}
 """Refusals of an address that asking again will not change; 401 and 403 end the whole."""
 
 

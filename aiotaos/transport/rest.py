@@ -53,6 +53,10 @@ _REMEDY = (
     "; over REST a database is current after select_db() or USE on this connection, or when the "
     "DSN names it; or write database.table"
 )
+_TOKEN_REMEDIES = {
+    0x1105: "; is this TDengine Cloud, which token= is for?",
+    0x1122: "; servers from 3.4 know bearer tokens",
+}
 _TOKEN_REFUSED = frozenset({0x1124, 0x1125})
 _TIMEZONE_SINCE = (3, 3, 5, 0)
 _COMPRESSED_FROM = 4096  # bytes of a request
@@ -85,11 +89,14 @@ async def open_rest(
     session = RestTransport(options, Place(address), Http.of(options, servers, tls))
     try:
         await session.login(deadline)
-    except ProtocolError as error:
+    except (ConnectionLost, ProtocolError) as error:
         session.terminate()
+        hint = ""
+        if error.http_status is None and not options.tls and error.may_have_run is not False:
+            hint = "; does it want https://?"
         raise ConnectionError(
-            error.message, endpoint=session.endpoint, http_status=error.http_status
-        ) from error
+            f"{error.message}{hint}", endpoint=session.endpoint, http_status=error.http_status
+        ) from error.__cause__
     except BaseException:
         session.terminate()
         raise
@@ -117,6 +124,7 @@ class RestTransport:
         self._options = options
         self._place = place
         self._http = http
+        self._has_token = options.token is not None or options.bearer_token is not None
         self._endpoint = options.endpoint(place.address)
         self._version = ""
         self._is_legacy = False
@@ -345,14 +353,18 @@ class RestTransport:
 
     def _server_error(self, code: int, message: str, req_id: int, sql: str | None) -> Error:
         error = server_error(code, message, req_id=req_id, sql=sql, endpoint=self._endpoint)
-        if error.code in _NO_DATABASE:
-            error.say(error.message + _REMEDY)
+        remedy = _TOKEN_REMEDIES.get(code, "") if self._has_token else ""
+        if code in _NO_DATABASE:
+            remedy = _REMEDY
+            if self._database is not None:
+                remedy = f"; {self._database!r} is the current one here, it may have been dropped"
+        error.say(error.message + remedy)
         return error
 
     def _placed(self, error: Error, exchange: Exchange, req_id: int, sql: str | None) -> Error:
         """An error with the request that it belongs to."""
         error.http_status = exchange.status
-        error.req_id = req_id
+        error.req_id = req_id or None
         error.sql = None if sql is None else shorten(sql)
         error.endpoint = self._endpoint
         return error
