@@ -337,7 +337,10 @@ def _binaries(field: Described, values: Sequence[Any], kinds: set[type]) -> Colu
 def _documents(field: Described, values: Sequence[Any], kinds: set[type]) -> Column:
     _require(kinds, (str, dict), "JSON: expected its text or a dict")
     return joined_bytes(
-        [value.encode() if isinstance(value, str) else _json(value) for value in values]
+        [
+            value.encode("utf-8", "surrogateescape") if isinstance(value, str) else _json(value)
+            for value in values
+        ]
     )
 
 

@@ -61,6 +61,9 @@ _JSON_TYPES |= {
 _LONE = 0xDC80  # the surrogate that stands for the byte 0x80
 _WINDOW = 128  # characters that stand for the bytes that are not UTF-8
 _PRIVATE = range(0xF0000, 0xFFF80, _WINDOW)
+_REALS = frozenset({TypeCode.FLOAT, TypeCode.DOUBLE})
+_MINUS_ZERO = re.compile(rb"[\[,]-0[\],]")
+_PRIVATE_ESCAPE = re.compile(r"\\u[dD][bB]")
 _AFFECTED = "affected_rows"
 _PERHAPS_NAN = "; taosAdapter breaks off where it meets NaN or an infinity, which JSON has not"
 
@@ -96,7 +99,7 @@ def parse_head(body: bytes) -> Head | None:
         return None
     try:
         return msgspec.json.decode(body, type=Head)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return None
 
 
@@ -220,21 +223,31 @@ class Body:
             self._check_pending("a row")
             return []
         piece = b"[%b]" % bytes(self._buffer[: end + 1])
+        try:
+            rows = shape.rows(piece, with_names=self._mark == b"},{")
+        except ProtocolError:
+            if not shape.has_documents:
+                raise
+            self._check_pending("a row")
+            return []  # the mark stood in a document
         del self._buffer[: end + 2]
-        rows = shape.rows(piece, with_names=self._mark == b"},{")
         self._count += len(rows)
         return rows
 
     def _read_tail(self, shape: _Shape) -> list[tuple[Any, ...]]:
         with_names = self._buffer.lstrip()[:1] == b"{"
-        tail = shape.tail(b'{"data":[' + self._buffer, with_names=with_names)
+        try:
+            tail = shape.tail(b'{"data":[' + self._buffer, with_names=with_names)
+        except ProtocolError as error:
+            error.say(error.message + (_PERHAPS_NAN if "truncated" in error.message else ""))
+            raise
         self._buffer.clear()
-        self._done = True
         self._count += len(tail.data)
         self.timing = tail.timing or self.timing
         announced = self.head.rows if tail.rows is None and self.head is not None else tail.rows
         if announced != self._count:
             raise ProtocolError(f"the body announces {announced} rows and has {self._count}")
+        self._done = True
         return tail.data
 
     def _check_pending(self, what: str) -> None:
@@ -261,7 +274,7 @@ class Body:
             for values, nulls in zip(columns, masks, strict=True)
         ]
         every = present[0] if len(present) == 1 else list(chain.from_iterable(present))
-        if any(isinstance(value, int) for value in every):
+        if int in set(map(type, every)):
             ticks = _integers(every)
         else:
             ticks, found = ticks_of_texts(every, self.precision or Precision.MILLISECOND)
@@ -312,6 +325,8 @@ def _part(field: Field, values: _Values) -> Part:
         return fixed_column(field, values)
     if code is TypeCode.UBIGINT:
         fixed_column(field, values)
+    elif code in DECIMALS and field.precision:  # which servers of 2.x do not tell
+        _check_digits(field, values)
     elif code in _BINARIES:
         try:
             return [None if value is None else bytes.fromhex(value) for value in values]
@@ -320,6 +335,16 @@ def _part(field: Field, values: _Values) -> Part:
     elif code is TypeCode.JSON:
         return [_document(bytes(value)) for value in values]
     return values
+
+
+def _check_digits(field: Field, values: _Values) -> None:
+    """Check that DECIMALs are of their column; servers write all digits behind the point."""
+    present = [value for value in values if value is not None]
+    limit = Decimal(10) ** (field.precision - field.scale)
+    if {value.as_tuple().exponent for value in present} - {-field.scale} or any(
+        value.copy_abs() >= limit for value in present
+    ):
+        raise ProtocolError(f"column {field.name!r} has a value that is no {field.type_name}")
 
 
 def _document(raw: bytes) -> str | None:
@@ -337,15 +362,25 @@ class _Tail(msgspec.Struct, Generic[T]):
 _Named: TypeAlias = dict[str, msgspec.Raw]
 _NAMED_ROWS = msgspec.json.Decoder(list[_Named])
 _NAMED_TAIL = msgspec.json.Decoder(_Tail[_Named])
+_NUMBER = msgspec.json.Decoder(float)
 
 
 class _Shape:
-    """Decoders for rows of some types."""
+    """Decoders for rows of some types.
+
+    Go writes the zero with a sign as ``-0``, which is an integer to JSON and loses it. Where one
+    may stand, numbers are decoded from their texts.
+    """
 
     def __init__(self, types: tuple[TypeCode, ...]) -> None:
-        row: Any = tuple[tuple(_JSON_TYPES[code] for code in types)]  # type: ignore[misc]
-        self._rows: msgspec.json.Decoder[list[_Row]] = msgspec.json.Decoder(list[row])
-        self._tail: msgspec.json.Decoder[_Tail[_Row]] = msgspec.json.Decoder(_Tail[row])
+        self._types = types
+        self._reals = [place for place, code in enumerate(types) if code in _REALS]
+        self._plain = _decoders(types)
+        self.has_documents = TypeCode.JSON in types
+
+    @functools.cached_property
+    def _as_texts(self) -> _Decoders:
+        return _decoders([TypeCode.JSON if code in _REALS else code for code in self._types])
 
     def rows(self, data: bytes, *, with_names: bool) -> list[_Row]:
         """An array of rows.
@@ -353,9 +388,11 @@ class _Shape:
         Raises:
             ProtocolError: They are not of these types.
         """
-        if not with_names:
-            return _decoded(self._rows, data)
-        return self._without_names(_decoded(_NAMED_ROWS, data))
+        if with_names:
+            data = _without_names(_decoded(_NAMED_ROWS, data))
+        if self._reals and _MINUS_ZERO.search(data):
+            return self._numbered(_decoded(self._as_texts[0], data))
+        return _decoded(self._plain[0], data)
 
     def tail(self, data: bytes, *, with_names: bool) -> _Tail[_Row]:
         """The end of a body, behind a ``{"data":[``.
@@ -363,14 +400,47 @@ class _Shape:
         Raises:
             ProtocolError: It is cut off, or rows are not of these types.
         """
-        if not with_names:
-            return _decoded(self._tail, data)
-        tail = _decoded(_NAMED_TAIL, data)
-        return _Tail(self._without_names(tail.data), tail.rows, tail.timing)
+        if with_names:
+            named = _decoded(_NAMED_TAIL, data)
+            rows = self.rows(_without_names(named.data), with_names=False)
+            return _Tail(rows, named.rows, named.timing)
+        if self._reals and _MINUS_ZERO.search(data):
+            tail = _decoded(self._as_texts[1], data)
+            return _Tail(self._numbered(tail.data), tail.rows, tail.timing)
+        return _decoded(self._plain[1], data)
 
-    def _without_names(self, rows: list[_Named]) -> list[_Row]:
-        texts = [b"[%b]" % b",".join(map(bytes, row.values())) for row in rows]
-        return _decoded(self._rows, b"[%b]" % b",".join(texts))
+    def _numbered(self, rows: list[_Row]) -> list[_Row]:
+        """Rows in which the texts of numbers are numbers."""
+        columns = list(zip(*rows, strict=True))
+        for place in self._reals if rows else ():
+            columns[place] = tuple(map(_real, columns[place]))
+        return list(zip(*columns, strict=True))
+
+
+_Decoders: TypeAlias = tuple[
+    "msgspec.json.Decoder[list[_Row]]", "msgspec.json.Decoder[_Tail[_Row]]"
+]
+
+
+def _decoders(types: Sequence[TypeCode]) -> _Decoders:
+    """Those of an array of rows, and of the end of a body."""
+    row: Any = tuple[tuple(_JSON_TYPES[code] for code in types)]  # type: ignore[misc]
+    return msgspec.json.Decoder(list[row]), msgspec.json.Decoder(_Tail[row])
+
+
+def _real(raw: msgspec.Raw) -> float | None:
+    text = bytes(raw)
+    if text in (b"null", b"-0"):
+        return None if text == b"null" else -0.0
+    try:
+        return _NUMBER.decode(text)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"the rows are not what the columns announce: {error}") from None
+
+
+def _without_names(rows: list[_Named]) -> bytes:
+    """Rows as arrays, of rows that came as objects."""
+    return b"[%b]" % b",".join(b"[%b]" % b",".join(map(bytes, row.values())) for row in rows)
 
 
 _shape = functools.lru_cache(maxsize=256)(_Shape)
@@ -386,20 +456,28 @@ def _decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
             return decoder.decode(data)
         except UnicodeDecodeError:
             text = data.decode("utf-8", "surrogateescape")
-            first = next(
-                first
-                for first in _PRIVATE
-                if not re.search(f"[{chr(first)}-{chr(first + _WINDOW - 1)}]", text)
-            )
+            first = _free_window(text)
             there = {_LONE + byte: first + byte for byte in range(_WINDOW)}
             back = {to: lone for lone, to in there.items()}
             decoded: T = _translated(decoder.decode(text.translate(there)), back)
             return decoded
     except msgspec.ValidationError as error:
         raise ProtocolError(f"the rows are not what the columns announce: {error}") from None
-    except msgspec.DecodeError as error:
-        hint = _PERHAPS_NAN if "truncated" in str(error) else ""
-        raise ProtocolError(f"the rows cannot be read as JSON: {error}{hint}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(f"the rows cannot be read as JSON: {error}") from None
+
+
+def _free_window(text: str) -> int:
+    """The first of characters that a text has not, nor writes as escapes.
+
+    Raises:
+        ProtocolError: There are none.
+    """
+    if not _PRIVATE_ESCAPE.search(text):
+        for first in _PRIVATE:
+            if not re.search(f"[{chr(first)}-{chr(first + _WINDOW - 1)}]", text):
+                return first
+    raise ProtocolError("the rows have bytes that are not UTF-8 beside private characters")
 
 
 def _translated(value: Any, table: dict[int, int]) -> Any:

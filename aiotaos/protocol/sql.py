@@ -36,7 +36,7 @@ _READS = re.compile(r"[(\s]*(?:select|show|describe|desc|explain)\b", re.IGNOREC
 _NAME = r"((?:`[^`]+`|\w+)(?:\s*\.\s*(?:`[^`]+`|\w+))?)"
 _USING_NAME = re.compile(rf"\busing\s+{_NAME}", re.IGNORECASE)
 _INTO_NAME = re.compile(rf"\binto\s+{_NAME}", re.IGNORECASE)
-_USED = re.compile(r"use\s+(?:`([^`]+)`|(\w+))\s*;?\s*", re.IGNORECASE)
+_USED = re.compile(r"use\s*(?:`([^`]+)`|\b(\w+))", re.IGNORECASE)
 _VALUES = re.compile(r"\bvalues\s*(?=\()", re.IGNORECASE)
 _INTO = re.compile(r"\binto\s*$", re.IGNORECASE)
 _ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -75,7 +75,7 @@ def reads(sql: str) -> bool:
 
 def used_database(sql: str) -> str | None:
     """The database that a ``USE`` names, as TDengine stores it; None if it names none."""
-    found = _USED.fullmatch(sql, _start(sql))
+    found = _USED.fullmatch(_blanked(sql).strip("; \t\r\n"))
     if found is None:
         return None
     return found[1] or found[2].lower()
@@ -204,7 +204,7 @@ def _rendered_row(
             f"row {index}: expected a sequence of {len(places)} values, got {row!r}"
         )
     try:
-        return _filled(sql, places, row, names_table=names_table)
+        return _filled(sql, places, list(row), names_table=names_table)
     except (DataError, StatementError) as error:
         error.say(f"row {index}: {error.message}")
         raise

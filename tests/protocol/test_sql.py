@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -22,7 +24,9 @@ from aiotaos.protocol.sql import (
     placeholders,
     reads,
     render,
+    render_rows,
     table_identifier,
+    used_database,
     without_leading_comments,
 )
 
@@ -197,13 +201,13 @@ def test_values_without_literal(value, problem):
     assert str(caught.value) == f"parameter 2: {problem}"
 
 
-@pytest.mark.parametrize("value", [[1], {"a": 1}, timedelta(1), 1j, object], ids=repr)
+@pytest.mark.parametrize("value", [[1], timedelta(1), 1j, object], ids=repr)
 def test_types_without_literal(value):
     with pytest.raises(StatementError) as caught:
         literal(value)
     assert str(caught.value) == (
-        f"value: {value!r} has no literal; expected None, bool, int, float, Decimal, str, bytes "
-        "or an aware datetime"
+        f"value: {value!r} has no literal; expected None, bool, int, float, Decimal, str, bytes, "
+        "an aware datetime or a dict"
     )
 
 
@@ -275,3 +279,277 @@ def test_a_row_that_is_not_unpacked():
 )
 def test_without_leading_comments(sql, rest):
     assert without_leading_comments(sql) == rest
+
+
+# Databases.
+
+
+@pytest.mark.parametrize(
+    ("sql", "database"),
+    [
+        ("use d", "d"),
+        ("USE Data_1", "data_1"),
+        ("use `Data 1`", "Data 1"),
+        ("use `d;`;", "d;"),
+        (" -- to work\n/* in */ Use\n\td ; \n", "d"),
+        ("use d -- the new one", "d"),
+        ("use d; -- the new one", "d"),
+        ("use d /* the new one */", "d"),
+        ("use /* the new one */ d", "d"),
+        ("use`d`", "d"),
+        ("use", None),
+        ("use ``", None),
+        ("use `d", None),
+        ("use d.t", None),
+        ("use d e", None),
+        ("used d", None),
+        ("user d", None),
+        ("-- use d", None),
+        ("select 'use d'", None),
+        ("", None),
+    ],
+)
+def test_used_databases(sql, database):
+    assert used_database(sql) == database
+
+
+# Names of tables among the parameters.
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "rendered"),
+    [
+        ("insert into ? values(?, ?)", ["t", 1, "t"], "insert into `t` values(1, 't')"),
+        (
+            "INSERT INTO ? USING s TAGS(?) VALUES(?)",
+            ["d.`T 1`", "a?", None],
+            "INSERT INTO `d`.`T 1` USING s TAGS('a?') VALUES(NULL)",
+        ),
+        ("insert into\n? values(1)", ["a'b"], "insert into\n`a'b` values(1)"),
+        ("insert into t values(?)", ["u"], "insert into t values('u')"),
+        ("insert into t values('into', ?)", ["u"], "insert into t values('into', 'u')"),
+        ("select ? into ?", ["a", "b"], "select 'a' into 'b'"),
+    ],
+)
+def test_rendered_names(sql, parameters, rendered):
+    assert render(sql, parameters) == rendered
+
+
+@pytest.mark.parametrize("name", ["", "a`b", "a.b.c", None, 5])
+def test_rendered_names_that_are_none(name):
+    with pytest.raises(StatementError) as caught:
+        render("insert into ? values(?)", [name, 1])
+    assert str(caught.value) == f"table: expected 'table' or 'database.table', got {name!r}"
+
+
+# Many rows.
+
+ROWS = [(1, "a"), [2, "b)?;"], (3, None)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "statement"),
+    [
+        (
+            "insert into t values (?, ?)",
+            "insert into t values (1, 'a') (2, 'b)?;') (3, NULL)",
+        ),
+        (
+            "insert into t (ts, v) VALUES(?,?);",
+            "insert into t (ts, v) VALUES(1,'a') (2,'b)?;') (3,NULL)",
+        ),
+        (
+            "insert into t values\n( ?, ? ) -- (so many)\n ; ",
+            "insert into t values\n( 1, 'a' ) ( 2, 'b)?;' ) ( 3, NULL )",
+        ),
+        (
+            "insert into t values (now, ?, '),(', /* ) */ ?)",
+            "insert into t values (now, 1, '),(', /* ) */ 'a') "
+            "(now, 2, '),(', /* ) */ 'b)?;') (now, 3, '),(', /* ) */ NULL)",
+        ),
+        (
+            "insert into t using s tags('values (?)') values (?, ?)",
+            "insert into t using s tags('values (?)') values (1, 'a') (2, 'b)?;') (3, NULL)",
+        ),
+    ],
+)
+def test_rows_that_share_a_statement(sql, statement):
+    assert render_rows(sql, ROWS, 1000) == [(statement, 0, 2)]
+    assert render_rows(sql, [], 1000) == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "insert into t using s tags(?) values (now, ?)",
+        "insert into a values (?, 1) b values (?, 2)",
+        "insert into a values (now, 1) b values (?, ?)",
+        "insert into t values (?, 1) (?, 2)",
+        "insert into t values (?, abs(?))",
+        "insert into t values (now, ?) b values (?, 2) c using s",
+        "insert into t (ts, v) select ?, ? from u",
+        "insert into t values (?, 1) where x = ?",
+        "insert into t values (?, 1) on ?",
+        "insert into t values (? , ?",
+        "insert into values ? , ?",
+        "select values(1), ?, ?",
+        "delete from t where a = ? and b in (?)",
+    ],
+)
+def test_rows_that_share_none(sql):
+    before, between, after = sql.split("?")
+    assert render_rows(sql, ROWS, 1000) == [
+        (f"{before}1{between}'a'{after}", 0, 0),
+        (f"{before}2{between}'b)?;'{after}", 1, 1),
+        (f"{before}3{between}NULL{after}", 2, 2),
+    ]
+    assert render_rows(sql, [], 1000) == []
+
+
+def test_names_like_values_stay():
+    """What stands in back-ticks is a name."""
+    sql = "insert into `values (x)` values (?, `)`)"
+    assert [found.sql for found in render_rows(sql, [(1,), (2,)], 1000)] in (
+        ["insert into `values (x)` values (1, `)`) (2, `)`)"],
+        ["insert into `values (x)` values (1, `)`)", "insert into `values (x)` values (2, `)`)"],
+    )
+
+
+def test_rows_of_many_tables():
+    rendered = render_rows("insert into ? values (?)", [("a", 1), ("d.b", 2)], 1000)
+    assert [(found.sql, found.first, found.last) for found in rendered] == [
+        ("insert into `a` values (1)", 0, 0),
+        ("insert into `d`.`b` values (2)", 1, 1),
+    ]
+
+
+def test_rows_without_parameters():
+    sql = "insert into t values (now)"
+    assert render_rows(sql, [(), ()], 1000) == [(sql, 0, 0), (sql, 1, 1)]
+
+
+def test_rows_as_arrays():
+    rows = np.array([[1, 2], [3, 4]])
+    assert render_rows("insert into t values (?,?)", rows, 1000) == [
+        ("insert into t values (1,2) (3,4)", 0, 1)
+    ]
+
+
+def test_long_rows_stand_alone():
+    """A row that is longer than a statement shall be cannot be cut."""
+    sql = "insert into t values (?)"
+    assert render_rows(sql, [(1,), ("x" * 50,), ("y" * 50,), (2,), (3,)], 40) == [
+        ("insert into t values (1)", 0, 0),
+        (f"insert into t values ('{'x' * 50}')", 1, 1),
+        (f"insert into t values ('{'y' * 50}')", 2, 2),
+        ("insert into t values (2) (3)", 3, 4),
+    ]
+    assert render_rows(sql, [(1,), (2,)], 0) == [
+        ("insert into t values (1)", 0, 0),
+        ("insert into t values (2)", 1, 1),
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(), st.text(st.characters(exclude_characters="\0"), max_size=9))),
+    st.integers(0, 200),
+)
+def test_statements_of_many_rows(rows, size):
+    """None is too long in bytes, none could take the row that follows, and all rows are there."""
+    head = "insert into `涛` values "
+    written = [render("(?, ?)", row) for row in rows]
+    statements = render_rows(head + "(?, ?);", rows, size)
+    expected = 0
+    for sql, first, last in statements:
+        assert first == expected
+        assert sql == head + " ".join(written[first : last + 1])
+        length = len(sql.encode("utf-8", "surrogatepass"))
+        assert length <= size or first == last
+        expected = last + 1
+        if expected < len(rows):  # a blank, and the next row
+            longer = length + 1 + len(written[expected].encode("utf-8", "surrogatepass"))
+            assert longer > size - 1
+    assert expected == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("sql", "row", "error", "problem"),
+    [
+        (
+            "insert into t values (?, ?)",
+            (1, math.nan),
+            DataError,
+            "row 1: parameter 2: nan cannot be written in SQL",
+        ),
+        (
+            "insert into t values (?, ?)",
+            (1,),
+            StatementError,
+            "row 1: the statement has 2 placeholders and got 1 parameters",
+        ),
+        (
+            "insert into ? values (?)",
+            ("a.b.c", 1),
+            StatementError,
+            "row 1: table: expected 'table' or 'database.table', got 'a.b.c'",
+        ),
+        (
+            "insert into ? values (?)",
+            ("t", "\0"),
+            DataError,
+            r"row 1: parameter 2: '\x00' has a NUL character, which SQL cannot hold",
+        ),
+        (
+            "insert into t values (?, ?)",
+            "ab",
+            StatementError,
+            "row 1: expected a sequence of 2 values, got 'ab'",
+        ),
+        (
+            "insert into t values (?, ?)",
+            b"ab",
+            StatementError,
+            "row 1: expected a sequence of 2 values, got b'ab'",
+        ),
+        (
+            "insert into t values (?, ?)",
+            5,
+            StatementError,
+            "row 1: expected a sequence of 2 values, got 5",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_written(sql, row, error, problem):
+    with pytest.raises(error) as caught:
+        render_rows(sql, [("t", 2), row, ("t", 3)], 1000)
+    assert str(caught.value) == problem
+
+
+# JSON.
+
+
+def test_documents_as_literals():
+    assert literal({"n": None, "涛": ["it's", '"', "\\"]}) == (
+        r"""'{"n":null,"涛":["it\'s","\\"","\\\\"]}'"""
+    )
+    assert literal({}) == "'{}'"
+    value = {"a": [1.5, True, "\n\0"], "b": {"c": "'?'"}}
+    sql = render("insert into t using s tags(?)", [value])
+    assert placeholders(sql) == []
+    [text] = re.findall(r"'(?:[^'\\]|\\.)*'", sql)
+    assert json.loads(unescaped(text)) == value
+
+
+@pytest.mark.parametrize("value", [{"a": object()}, {"a": "\ud800"}, {"a": 1j}])
+def test_documents_that_are_not_json(value):
+    with pytest.raises(DataError) as caught:
+        render("select ?", [value])
+    assert str(caught.value).startswith(f"parameter 1: {value!r} is not JSON: ")
+
+
+def test_documents_in_themselves():
+    value = {}
+    value["a"] = value
+    with pytest.raises(DataError, match=r"parameter 1: .* is not JSON: "):
+        render("select ?", [value])
