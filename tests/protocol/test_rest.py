@@ -1250,6 +1250,6 @@ def test_a_zero_with_a_sign_beside_others(shape):
 
 def test_a_number_out_of_range_beside_a_zero_with_a_sign():
     with pytest.raises(ProtocolError, match="not what the columns announce"):
-        values_of("DOUBLE", [b"-0", b"1e400"])
+        values_of("DOUBLE", [b"-0", b"1e400", b"1"])
     with pytest.raises(ProtocolError, match="not what the columns announce"):
         values_of("DOUBLE", [b"-0", b'"x"'])
