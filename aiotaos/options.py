@@ -387,6 +387,13 @@ def _required_secret(name: str, value: object) -> str:
     return str(value)
 
 
+def _token(name: str, value: object) -> str:
+    text = _required_secret(name, value)
+    if not text.isprintable() or not text.isascii():
+        raise InterfaceError(f"{name}: expected printable ASCII characters alone")
+    return text
+
+
 def _flag(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -519,8 +526,8 @@ _PARAMETERS: dict[str, Callable[[str, object], object]] = {
     "database": _text,
     "timezone": timezone_name,
     "timestamp": _timestamp,
-    "token": _required_secret,
-    "bearer_token": _required_secret,
+    "token": _token,
+    "bearer_token": _token,
     "totp_code": _required_secret,
     "compression": _flag,
     "rest_auth": _rest_auth,

@@ -82,7 +82,11 @@ def schemaless_refusal(error: Error, data: str) -> Error:
     shown = data if len(data) <= _SHOWN else data[: _SHOWN - 1] + "…"
     where = f"; the line: {shown}" if "\n" not in data.strip() else ""
     return SchemalessError(
-        f"{error.message}{where}", code=code, req_id=error.req_id, endpoint=error.endpoint
+        f"{error.message}{where}",
+        code=code,
+        req_id=error.req_id,
+        endpoint=error.endpoint,
+        http_status=error.http_status,
     )
 
 

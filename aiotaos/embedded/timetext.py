@@ -17,6 +17,8 @@ TimeFormat: TypeAlias = Callable[[Ticks, Precision], list[str]]
 """Writes times, in ticks of the precision, as JSON."""
 
 _DIGITS = {Precision.MILLISECOND: 3, Precision.MICROSECOND: 6, Precision.NANOSECOND: 9}
+_UNIT_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_NO_TIME = -(2**63)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,7 +45,16 @@ def numbers(ticks: Ticks, _: Precision) -> list[str]:
 
 def _wall(ticks: Ticks, unit: str) -> list[str]:
     texts: list[str] = np.datetime_as_string(ticks.view(f"M8[{unit}]")).tolist()
+    for place in np.flatnonzero(ticks == _NO_TIME).tolist():  # numpy's NaT, but a time here
+        texts[place] = _first(unit)
     return texts
+
+
+def _first(unit: str) -> str:
+    """The first time of 64 bits."""
+    second, fraction = divmod(_NO_TIME, 10 ** _UNIT_DIGITS[unit])
+    wall = str(np.datetime64(second, "s"))
+    return f"{wall}.{fraction:0{_UNIT_DIGITS[unit]}}" if _UNIT_DIGITS[unit] else wall
 
 
 def _utc(ticks: Ticks, precision: Precision) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import datetime, timedelta, tzinfo
 from typing import TypeAlias
 
 import numpy as np
@@ -24,11 +25,14 @@ _INSTANT = re.compile(
 _SHAPE = np.frombuffer(b"0000-00-00T00:00:00.000000000", np.uint8)
 _IS_DIGIT = np.equal(_SHAPE, ord("0"))
 _OFFSET_DIGITS = [1, 2, 4, 5]
+_WHOLE_MINUTES = 94_694_400  # 1973: from then on offsets are of whole minutes
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261  # which 64 bits of nanoseconds hold as a whole
 
 
 def ticks_of_texts(
-    texts: Sequence[str], precision: Precision = Precision.MILLISECOND
+    texts: Sequence[str],
+    precision: Precision = Precision.MILLISECOND,
+    zone: tzinfo | None = None,
 ) -> tuple[Ticks, Precision]:
     """The ticks of instants such as ``2022-06-29T05:50:55.401Z`` or ``…+08:00``.
 
@@ -36,6 +40,8 @@ def ticks_of_texts(
         texts: The instants; how many digits their fractions have may differ, as it does where
             zeros at the end are left away.
         precision: The least precision of the ticks.
+        zone: The zone that they are written in, where it is known. Offsets are written without the
+            seconds that many had before there was standard time.
 
     Returns:
         The ticks, and their precision: finer than the given one where a fraction has more digits.
@@ -74,7 +80,25 @@ def ticks_of_texts(
             ticks[rows] = found
     for row in unusual:
         ticks[row] = _one(texts[row], precision)
+    if zone is not None:
+        for row in np.flatnonzero(ticks < _WHOLE_MINUTES * precision.ticks_per_second).tolist():
+            ticks[row] -= _left_out(texts[row], zone) * precision.ticks_per_second
     return ticks, precision
+
+
+def _left_out(text: str, zone: tzinfo) -> int:
+    """The seconds of an offset that its text leaves out."""
+    match = _match(text)
+    if match[8] is None or len(match[1]) != len("0000"):
+        return 0
+    minutes = (int(match[9]) * 60 + int(match[10])) * (-1 if match[8] == "-" else 1)
+    wall = datetime.fromisoformat(text[:_SECONDS])
+    for fold in (0, 1):
+        offset = wall.replace(tzinfo=zone, fold=fold).utcoffset()
+        seconds = offset // timedelta(seconds=1) if offset is not None else 0
+        if int(seconds / 60) == minutes:
+            return seconds - minutes * 60
+    return 0
 
 
 def _is_plain(cells: _Cells, width: int) -> bool:

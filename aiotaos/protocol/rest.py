@@ -12,6 +12,7 @@ import array
 import functools
 import re
 from collections.abc import Sequence
+from datetime import tzinfo
 from decimal import Decimal
 from itertools import accumulate, chain, repeat
 from operator import is_
@@ -98,8 +99,8 @@ def parse_head(body: bytes) -> Head | None:
     if not body.lstrip().startswith(b"{"):
         return None
     try:
-        return msgspec.json.decode(body, type=Head)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return _decoded(_HEAD, body)
+    except ProtocolError:
         return None
 
 
@@ -109,6 +110,7 @@ class Body:
     Args:
         reads: Whether the statement is a query; of others, a column ``affected_rows`` tells how
             many rows were written.
+        zone: The zone that TIMESTAMPs are written in, if it is another than UTC.
 
     Attributes:
         head: What stands before the rows; None until it has come.
@@ -119,12 +121,14 @@ class Body:
         timing: Time the server took, ns; 0 until the server has said it.
     """
 
-    def __init__(self, *, reads: bool) -> None:
+    def __init__(self, *, reads: bool, zone: tzinfo | None = None) -> None:
         self._reads = reads
+        self._zone = zone
         self._buffer = bytearray()
         self._start = b""
         self._ended = self._done = False
         self._count = 0
+        self._searched = 0  # bytes of the buffer in which no row ends
         self._mark = b"],["
         self._shape: _Shape | None = None
         self.head: Head | None = None
@@ -192,10 +196,12 @@ class Body:
         self.fields = tuple(_field(*meta) for meta in head.column_meta)
         if not self.fields:
             raise ProtocolError("the body names no columns")
-        self._shape = _shape(tuple(field.type for field in self.fields))
-        self.is_update = (
-            not self._reads and len(self.fields) == 1 and self.fields[0].name == _AFFECTED
+        self._shape = _shape(
+            tuple(field.type for field in self.fields), tuple(field.name for field in self.fields)
         )
+        self.is_update = not self._reads and [
+            (field.name, field.type) for field in self.fields
+        ] == [(_AFFECTED, TypeCode.INT)]
 
     def next_block(self) -> ListedBlock | None:
         """The rows that have come as a whole, as a block; None if there are none.
@@ -211,17 +217,19 @@ class Body:
         if not rows:
             return None
         if self.is_update:
-            self.affected_rows = rows[0][0]
+            self.affected_rows = rows[0][0] or 0
             return None
         return self._block(rows)
 
     def _read_rows(self, shape: _Shape) -> list[tuple[Any, ...]]:
         if self._count == 0 and self._buffer.lstrip()[:1] == b"{":
             self._mark = b"},{"
-        end = _last_boundary(self._buffer, self._mark)
+        end = _last_boundary(self._buffer, self._mark, self._searched)
         if end < 0:
+            self._searched = max(len(self._buffer) - len(self._mark), 0)
             self._check_pending("a row")
             return []
+        self._searched = 0
         piece = b"[%b]" % bytes(self._buffer[: end + 1])
         try:
             rows = shape.rows(piece, with_names=self._mark == b"},{")
@@ -275,9 +283,12 @@ class Body:
         ]
         every = present[0] if len(present) == 1 else list(chain.from_iterable(present))
         if int in set(map(type, every)):
+            if self.head is None or self.head.status is None:
+                raise ProtocolError("expected times as texts, got integers")
             ticks = _integers(every)
         else:
-            ticks, found = ticks_of_texts(every, self.precision or Precision.MILLISECOND)
+            least = self.precision or Precision.MILLISECOND
+            ticks, found = ticks_of_texts(every, least, self._zone)
             if every:
                 self.precision = found
         ends = list(accumulate(map(len, present), initial=0))
@@ -328,6 +339,8 @@ def _part(field: Field, values: _Values) -> Part:
     elif code in DECIMALS and field.precision:  # which servers of 2.x do not tell
         _check_digits(field, values)
     elif code in _BINARIES:
+        if any(value is not None and " " in value for value in values):
+            raise ProtocolError(f"column {field.name!r} has a value that is not hex")
         try:
             return [None if value is None else bytes.fromhex(value) for value in values]
         except ValueError:
@@ -359,6 +372,7 @@ class _Tail(msgspec.Struct, Generic[T]):
     timing: int = 0
 
 
+_HEAD = msgspec.json.Decoder(Head)
 _Named: TypeAlias = dict[str, msgspec.Raw]
 _NAMED_ROWS = msgspec.json.Decoder(list[_Named])
 _NAMED_TAIL = msgspec.json.Decoder(_Tail[_Named])
@@ -372,8 +386,9 @@ class _Shape:
     may stand, numbers are decoded from their texts.
     """
 
-    def __init__(self, types: tuple[TypeCode, ...]) -> None:
+    def __init__(self, types: tuple[TypeCode, ...], names: tuple[str, ...]) -> None:
         self._types = types
+        self._names = names
         self._reals = [place for place, code in enumerate(types) if code in _REALS]
         self._plain = _decoders(types)
         self.has_documents = TypeCode.JSON in types
@@ -389,7 +404,7 @@ class _Shape:
             ProtocolError: They are not of these types.
         """
         if with_names:
-            data = _without_names(_decoded(_NAMED_ROWS, data))
+            data = self._without_names(_decoded(_NAMED_ROWS, data))
         if self._reals and _MINUS_ZERO.search(data):
             return self._numbered(_decoded(self._as_texts[0], data))
         return _decoded(self._plain[0], data)
@@ -402,12 +417,18 @@ class _Shape:
         """
         if with_names:
             named = _decoded(_NAMED_TAIL, data)
-            rows = self.rows(_without_names(named.data), with_names=False)
+            rows = self.rows(self._without_names(named.data), with_names=False)
             return _Tail(rows, named.rows, named.timing)
         if self._reals and _MINUS_ZERO.search(data):
             tail = _decoded(self._as_texts[1], data)
             return _Tail(self._numbered(tail.data), tail.rows, tail.timing)
         return _decoded(self._plain[1], data)
+
+    def _without_names(self, rows: list[_Named]) -> bytes:
+        """Rows as arrays, of rows that came as objects."""
+        if any(list(row) != list(self._names) for row in rows):
+            raise ProtocolError(f"expected rows as objects of {', '.join(self._names)}")
+        return b"[%b]" % b",".join(b"[%b]" % b",".join(map(bytes, row.values())) for row in rows)
 
     def _numbered(self, rows: list[_Row]) -> list[_Row]:
         """Rows in which the texts of numbers are numbers."""
@@ -436,11 +457,6 @@ def _real(raw: msgspec.Raw) -> float | None:
         return _NUMBER.decode(text)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"the rows are not what the columns announce: {error}") from None
-
-
-def _without_names(rows: list[_Named]) -> bytes:
-    """Rows as arrays, of rows that came as objects."""
-    return b"[%b]" % b",".join(b"[%b]" % b",".join(map(bytes, row.values())) for row in rows)
 
 
 _shape = functools.lru_cache(maxsize=256)(_Shape)
@@ -492,17 +508,28 @@ def _translated(value: Any, table: dict[int, int]) -> Any:
             return [_translated(item, table) for item in value]
         case tuple():
             return tuple(_translated(item, table) for item in value)
+        case Head():
+            return msgspec.structs.replace(
+                value,
+                desc=_translated(value.desc, table),
+                column_meta=_translated(value.column_meta, table),
+            )
         case dict():
-            return {name: _translated(item, table) for name, item in value.items()}
+            return {
+                _translated(name, table): _translated(item, table) for name, item in value.items()
+            }
         case _Tail():
             return _Tail(_translated(value.data, table), value.rows, value.timing)
     return value
 
 
-def _last_boundary(data: bytearray, mark: bytes) -> int:
-    """Where the last complete row ends: at a mark that stands in no string; -1 if there is none."""
+def _last_boundary(data: bytearray, mark: bytes, start: int) -> int:
+    """Where the last complete row ends, from ``start`` on: at a mark that stands in no string.
+
+    -1 if there is none.
+    """
     end = len(data)
-    while (place := data.rfind(mark, 0, end)) >= 0:
+    while (place := data.rfind(mark, start, end)) >= 0:
         if _quotes(data, place) % 2 == 0:
             return place
         end = _string_start(data, place) + len(mark) - 1

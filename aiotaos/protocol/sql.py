@@ -40,6 +40,7 @@ _USED = re.compile(r"use\s*(?:`([^`]+)`|\b(\w+))", re.IGNORECASE)
 _VALUES = re.compile(r"\bvalues\s*(?=\()", re.IGNORECASE)
 _INTO = re.compile(r"\binto\s*$", re.IGNORECASE)
 _ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_MOST = 10**76
 _NAME_PART = re.compile(r"`([^`]+)`|([^`.]+)")
 
 
@@ -246,6 +247,8 @@ def literal(value: object, what: str = "value") -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
+        if abs(value) >= _MOST:
+            raise DataError(f"{what}: an integer of more than 76 digits cannot be written in SQL")
         return int.__repr__(value)  # whatever a subclass makes of itself
     if isinstance(value, float):
         if not math.isfinite(value):

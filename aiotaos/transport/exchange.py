@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import tzinfo
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -16,10 +17,11 @@ from ..protocol.listed import ListedBlock
 from ..protocol.rest import Body
 from ..protocol.sql import reads
 from .base import Deadline
-from .http import Http
-from .refusals import link_error
+from .http import MAX_SOCKETS, Http, keep_after_fork
+from .refusals import link_error, shown
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Error)
 
 _SHORT = 65_536  # bytes of an answer that is not to a statement
 _GATHER_SECONDS = 0.005  # how long rows that have come wait for more
@@ -33,7 +35,8 @@ class Exchange:
         options: How the server is reached.
         endpoint: The server.
         req_id: Identifier of the request.
-        sql: The statement, for errors.
+        sql: The statement; None of other requests.
+        zone: The zone that TIMESTAMPs will be written in, if it is another than UTC.
         on_end: Called once when it is over, with this exchange.
 
     Attributes:
@@ -49,6 +52,7 @@ class Exchange:
         endpoint: str,
         req_id: int,
         sql: str | None,
+        zone: tzinfo | None,
         on_end: Callable[[Exchange], None],
     ) -> None:
         self._http = http
@@ -60,8 +64,10 @@ class Exchange:
         self._response: aiohttp.ClientResponse | None = None
         self._scope: asyncio.Timeout | None = None
         self._stopped: Error | None = None
+        self._has_slot = False
+        keep_after_fork(self)
         self.is_unreachable = False
-        self.body = Body(reads=sql is not None and reads(sql))
+        self.body = Body(reads=sql is not None and reads(sql), zone=zone)
         self.block: ListedBlock | None = None
 
     @property
@@ -93,9 +99,27 @@ class Exchange:
         deadline: Deadline,
     ) -> None:
         """Send the request, and wait for the status."""
+        await self._take_slot(deadline)
         self._response = await self._wait(
             self._http.request(method, url, headers, data), deadline, "answer"
         )
+
+    async def _take_slot(self, deadline: Deadline) -> None:
+        try:
+            async with asyncio.timeout_at(deadline.when) as self._scope:
+                await self._http.slots.acquire()
+        except builtins.TimeoutError:
+            raise self._stopped or TimeoutError(
+                f"the request could not be sent within {deadline.seconds:g} s: {MAX_SOCKETS} "
+                "others are under way, or their answers are not read to the end",
+                req_id=self._req_id or None,
+                sql=self._sql,
+                endpoint=self._endpoint,
+                may_have_run=False,
+            ) from None
+        finally:
+            self._scope = None
+        self._has_slot = True
 
     async def read(self, deadline: Deadline) -> bytes:
         """The whole body, or its first 64 KiB."""
@@ -126,64 +150,62 @@ class Exchange:
         if content.at_eof():
             self.body.end()
 
-    async def _wait(self, answer: Awaitable[T], deadline: Deadline, what: str) -> T:
+    async def _wait(self, answer: Coroutine[Any, Any, T], deadline: Deadline, what: str) -> T:
         if self._stopped is not None:
+            answer.close()
             raise self._stopped
+        failure: Error
+        cause: Exception | None = None
         try:
             async with asyncio.timeout_at(deadline.when) as self._scope:
                 return await answer
         except builtins.TimeoutError:
-            if self._stopped is not None:
-                raise self._stopped from None
-            raise TimeoutError(
-                f"no {what} within {deadline.seconds:g} s",
-                req_id=self._req_id,
-                sql=self._sql,
-                endpoint=self._endpoint,
-                may_have_run=None if self._response is not None else True,
-            ) from None
+            failure = self._error(TimeoutError, f"no {what} within {deadline.seconds:g} s")
         except aiohttp.ClientConnectorError as error:
-            cause: OSError = getattr(error, "certificate_error", None) or error.os_error
-            raise self._lost(cause, deadline) from cause
-        except aiohttp.ClientResponseError as error:
+            cause = getattr(error, "certificate_error", None) or error.os_error
+            failure = self._unreachable(cause, deadline)
+        except aiohttp.ClientResponseError as error:  # which knows the URL, and secrets in it
             told = error.message.partition("\n")[0].rstrip(":")
-            raise ProtocolError(f"no HTTP answer: {told}") from error
+            said = shown(told.encode(), self._options)
+            failure = self._error(ProtocolError, f"no HTTP answer: {said}")
         except (aiohttp.ClientError, OSError) as error:
-            if self._stopped is not None:
-                raise self._stopped from None
-            raise self._cut_off(error) from error
+            cause, failure = error, self._cut_off(error)
         finally:
             self._scope = None
+        raise self._stopped or failure from cause
 
-    def _lost(self, cause: OSError, deadline: Deadline) -> ConnectionLost:
-        """The error for a server that cannot be reached."""
+    def _unreachable(self, cause: OSError, deadline: Deadline) -> ConnectionLost:
         self.is_unreachable = True
         told = link_error(cause, self._options, self._endpoint, deadline)
-        return ConnectionLost(
-            told.message if told is not None else str(cause),
-            req_id=self._req_id,
-            sql=self._sql,
-            endpoint=self._endpoint,
-            may_have_run=False,
-        )
+        message = told.message if told is not None else str(cause)
+        return self._error(ConnectionLost, message, may_have_run=False)
 
     def _cut_off(self, error: Exception) -> ConnectionLost:
-        has_status = self._response is not None
-        moment = "before all of its answer had come" if has_status else "during the call"
-        return ConnectionLost(
+        moment = "during the call" if self._response is None else "before all of its answer came"
+        return self._error(
+            ConnectionLost,
             f"the connection was lost {moment}: {str(error) or type(error).__name__}",
-            req_id=self._req_id,
+            may_have_run=True,
+        )
+
+    def _error(self, cls: type[E], message: str, *, may_have_run: bool | None = None) -> E:
+        """An error with the request that it belongs to."""
+        if may_have_run is None and self._req_id and self.body.head is None:
+            may_have_run = True
+        return cls(
+            message,
+            req_id=self._req_id or None,
             sql=self._sql,
             endpoint=self._endpoint,
-            may_have_run=True,
-            http_status=self.status if has_status else None,
+            may_have_run=may_have_run,
+            http_status=None if self._response is None else self.status,
         )
 
     def stop(self, reason: Error) -> None:
         """End it, with an error for who waits or will wait."""
         self._stopped = reason
         if self._scope is not None:
-            self._scope.reschedule(asyncio.get_running_loop().time())
+            self._scope.reschedule(self._http.loop.time())
         self.close()
 
     def close(self) -> None:
@@ -192,4 +214,6 @@ class Exchange:
             on_end, self._on_end = self._on_end, None
             if self._response is not None:
                 self._response.close()  # harmless when all of it was read
+            if self._has_slot:
+                self._http.slots.release()
             on_end(self)

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import weakref
 from collections.abc import Mapping
 
 import aiohttp
 from yarl import URL
 
+from ..home import after_fork
 from ..options import Options
 from .servers import Servers
 
-_MAX_SOCKETS = 100
+MAX_SOCKETS = 512
+"""Requests that may be under way, or whose answers are not read to the end."""
+
 _IDLE_SECONDS = 15.0
 _closing: set[asyncio.Task[None]] = set()
+_alive: weakref.WeakSet[object] = weakref.WeakSet()
+_inherited: list[object] = []
+
+
+def keep_after_fork(owner: object) -> None:
+    """Never drop an owner of sockets in a process that is forked off.
+
+    aiohttp closes them when it is dropped, and the parent's event loop would lose sight of its own.
+    """
+    _alive.add(owner)
+
+
+after_fork(lambda: _inherited.extend(_alive))
 
 
 class Http:
@@ -24,14 +41,21 @@ class Http:
         options: How servers are reached.
         servers: Whose sessions share it.
         tls: The TLS context.
+
+    Attributes:
+        loop: The event loop.
+        slots: A request takes one until its answer is read.
     """
 
     def __init__(self, options: Options, servers: Servers, tls: ssl.SSLContext | None) -> None:
         self._servers = servers
         self._users = 0
+        self.loop = asyncio.get_running_loop()
+        self.slots = asyncio.Semaphore(MAX_SOCKETS)
+        keep_after_fork(self)
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=_MAX_SOCKETS, keepalive_timeout=_IDLE_SECONDS, ssl=tls or True
+                limit=0, keepalive_timeout=_IDLE_SECONDS, ssl=tls or True
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
@@ -57,7 +81,7 @@ class Http:
         if self._users:
             return None
         self._servers.http = None
-        task = asyncio.get_running_loop().create_task(self._client.close(), name="aiotaos: HTTP")
+        task = self.loop.create_task(self._client.close(), name="aiotaos: HTTP")
         _closing.add(task)
         task.add_done_callback(_closing.discard)
         return task

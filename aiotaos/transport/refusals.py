@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
 import html
 import ssl
@@ -72,7 +73,8 @@ def status_error(
 def shown(body: bytes, options: Options) -> str:
     """The beginning of what a server sent, without the secrets that it may have sent back."""
     text = body.decode("utf-8", "replace")
-    for secret in filter(None, (options.token, options.bearer_token, options.password)):
+    login = base64.b64encode(f"{options.user}:{options.password}".encode()).decode()
+    for secret in filter(None, (options.token, options.bearer_token, login, options.password)):
         for form in (secret, quote(secret)):
             text = text.replace(html.escape(form), "***").replace(form, "***")
     return text[:BODY_SHOWN].strip()

@@ -13,9 +13,11 @@ import ssl
 import zlib
 from collections.abc import Callable, Sequence
 from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
 
 import msgspec
 
+from .. import errors
 from ..errors import (
     AuthenticationError,
     ConnectionError,
@@ -95,7 +97,9 @@ async def open_rest(
         if error.http_status is None and not options.tls and error.may_have_run is not False:
             hint = "; does it want https://?"
         raise ConnectionError(
-            f"{error.message}{hint}", endpoint=session.endpoint, http_status=error.http_status
+            f"{error.message}{hint}",
+            endpoint=session.endpoint,
+            http_status=error.http_status if isinstance(error, ProtocolError) else None,
         ) from error.__cause__
     except BaseException:
         session.terminate()
@@ -136,7 +140,7 @@ class RestTransport:
         self._closed = False
         self._lost: Exception | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._has_left = False
+        self._renewing = asyncio.Lock()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost else "open"
@@ -206,24 +210,28 @@ class RestTransport:
             await asyncio.wait([self._closing], timeout=timeout)
 
     def terminate(self) -> None:
-        self._closed = True
-        for exchange in list(self._exchanges):
-            exchange.stop(
+        is_first, self._closed = not self.closed, True
+        if is_first:
+            self._end(
                 InterfaceError("the connection was closed during the call", endpoint=self._endpoint)
             )
-        self._part()
 
     def drop(self, reason: Exception) -> None:
         if not self.closed:
             self._lost = reason
-        self._part()
+            self._end(
+                ConnectionLost(
+                    f"the connection was lost before all of its answer came: {reason}",
+                    endpoint=self._endpoint,
+                )
+            )
 
-    def _part(self) -> None:
-        """Leave the server and the HTTP client, once nothing is read from them any more."""
+    def _end(self, reason: Error) -> None:
+        """Stop what is under way, and leave the server and the HTTP client."""
+        for exchange in list(self._exchanges):
+            exchange.stop(reason)
         self._place.leave()
-        if not self._exchanges and not self._has_left:
-            self._has_left = True
-            self._closing = self._http.leave()
+        self._closing = self._http.leave()
 
     def _check_open(self, req_id: int, sql: str | None) -> None:
         if self._closed:
@@ -250,17 +258,32 @@ class RestTransport:
         deadline: Deadline,
     ) -> Exchange:
         """Send a request, with the credentials; a token that is not taken any more is renewed."""
-        options = self._options
-        if options.rest_auth == "taosd" and not self._token:
-            await self._get_token(deadline)
-        for is_last in (False, True):
-            token = self._token
-            exchange = await self._send(method, path, parameters, data, req_id, sql, deadline)
-            if exchange.status != 401 or is_last or not token:
-                break
+        if self._options.rest_auth == "taosd" and not self._token and path.startswith("/rest/"):
+            await self._renew(self._token, deadline)
+        token = self._token
+        exchange = await self._send(method, path, parameters, data, req_id, sql, deadline)
+        if exchange.status == 401 and token:
             exchange.close()
-            await self._get_token(deadline)
+            await self._renew(token, deadline)
+            exchange = await self._send(method, path, parameters, data, req_id, sql, deadline)
         return exchange
+
+    async def _renew(self, token: str, deadline: Deadline) -> None:
+        """Have another token than this one; one task gets it for all."""
+        try:
+            async with asyncio.timeout_at(deadline.when):
+                await self._renewing.acquire()
+        except TimeoutError:
+            raise errors.TimeoutError(
+                f"no token within {deadline.seconds:g} s",
+                endpoint=self._endpoint,
+                may_have_run=False,
+            ) from None
+        try:
+            if self._token == token:
+                await self._get_token(deadline)
+        finally:
+            self._renewing.release()
 
     async def _send(
         self,
@@ -275,23 +298,28 @@ class RestTransport:
         self._check_open(req_id, sql)
         options = self._options
         headers = {}
+        is_line = not path.startswith("/rest/")
         if options.token is not None:
             parameters = {"token": options.token, **parameters}
         elif options.bearer_token is not None:
             headers["Authorization"] = f"Bearer {options.bearer_token}"
-        elif self._token:
+        elif self._token and not is_line:
             headers["Authorization"] = f"Taosd {self._token}"
         else:
             login = f"{options.user}:{options.password}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
         if options.compression and len(data) >= _COMPRESSED_FROM and not self._is_legacy:
             headers["Content-Encoding"] = "gzip"
+            headers["Accept-Encoding"] = "identity"  # taosAdapter spoils answers if both are
             packer = zlib.compressobj(1, wbits=31)  # of gzip's format
             data = packer.compress(data) + packer.flush()
+        zone = ZoneInfo(self._timezone) if self._timezone and not self._is_legacy else None
         url = f"{self._endpoint}{path}"
         if parameters:
             url = f"{url}?{urlencode(parameters, quote_via=quote)}"
-        exchange = Exchange(self._http, options, self._endpoint, req_id, sql, self._over)
+        exchange = Exchange(
+            self._http, options, self._endpoint, req_id, sql, zone, self._exchanges.discard
+        )
         self._exchanges.add(exchange)
         try:
             await exchange.send(method, url, headers, data or None, deadline)
@@ -302,11 +330,6 @@ class RestTransport:
             raise
         return exchange
 
-    def _over(self, exchange: Exchange) -> None:
-        self._exchanges.discard(exchange)
-        if self.closed:
-            self._part()
-
     async def _get_token(self, deadline: Deadline) -> None:
         """Have the server give a token for user and password."""
         user, password = self._options.user, self._options.password
@@ -315,15 +338,18 @@ class RestTransport:
                 "user, password: one with a '/' cannot be sent to /rest/login; "
                 "use rest_auth='basic'"
             )
-        self._token = ""
+        self._token = ""  # it is not sent with the request for another
         path = f"/rest/login/{quote(user, safe='')}/{quote(password, safe='')}"
         exchange = await self._send("GET", path, {}, b"", 0, None, deadline)
         try:
             body = await exchange.read(deadline)
             head = parse_head(body)
-            if exchange.status != 200 or head is None or head.is_refusal or not head.desc:
+            token = "" if head is None or head.is_refusal else head.desc
+            if exchange.status != 200 or not token.isascii() or not token.isprintable():
+                token = ""
+            if not token:
                 raise self._refusal(exchange, body, "/rest/login", 0, None)
-            self._token = head.desc
+            self._token = token
         finally:
             exchange.close()
 
@@ -337,19 +363,23 @@ class RestTransport:
             if exchange.status in (401, 403) and not isinstance(error, AuthenticationError):
                 error = AuthenticationError(error.message, code=error.code, endpoint=self._endpoint)
         elif exchange.status == 200:
-            said = shown(body, self._options)
+            said = self._shown(body)
             error = ProtocolError(f"HTTP status 200, but not the JSON that was expected: {said}")
         else:
-            error = status_error(
-                exchange.status,
-                body,
-                exchange.retry_after,
-                self._options,
-                self._endpoint,
-                path,
-                "status 200",
-            )
+            error = self._status_error(exchange, body, path)
         return self._placed(error, exchange, req_id, sql)
+
+    def _status_error(self, exchange: Exchange, body: bytes, path: str) -> Error:
+        told = self._shown(body).encode()
+        retry_after = exchange.retry_after
+        return status_error(
+            exchange.status, told, retry_after, self._options, self._endpoint, path, "status 200"
+        )
+
+    def _shown(self, body: bytes) -> str:
+        """The beginning of an answer, without secrets."""
+        text = shown(body, self._options)
+        return text.replace(self._token, "***") if self._token else text
 
     def _server_error(self, code: int, message: str, req_id: int, sql: str | None) -> Error:
         error = server_error(code, message, req_id=req_id, sql=sql, endpoint=self._endpoint)
@@ -364,6 +394,8 @@ class RestTransport:
     def _placed(self, error: Error, exchange: Exchange, req_id: int, sql: str | None) -> Error:
         """An error with the request that it belongs to."""
         error.http_status = exchange.status
+        if error.code is None and sql is not None and exchange.body.head is None:
+            error.may_have_run = exchange.status == 200 or exchange.status >= 500
         error.req_id = req_id or None
         error.sql = None if sql is None else shorten(sql)
         error.endpoint = self._endpoint
@@ -375,11 +407,19 @@ class RestTransport:
         if first_word(sql) != "use":
             try:
                 return await self._ask(sql, deadline, req_id)
-            except (asyncio.CancelledError, TimeoutError):
+            except (asyncio.CancelledError, TimeoutError) as error:
                 self._leave(req_id)
+                if isinstance(error, errors.TimeoutError) and self._exchanges:
+                    error.say(
+                        f"{error.message}; {len(self._exchanges)} other answers of this connection "
+                        "are not read to the end, and hold connections of the server"
+                    )
                 raise
+        database = used_database(sql)
+        if database is None:
+            raise InterfaceError(f"USE over REST: expected 'use name', got {sql[:200]!r}")
         result = await self._ask(sql, deadline, req_id)
-        self._database = used_database(sql) or self._database
+        self._database = database
         return result
 
     async def _ask(
@@ -410,7 +450,7 @@ class RestTransport:
             if head is not None and head.is_refusal:
                 if head.code in _TOKEN_REFUSED and self._token and not is_renewed:  # as 2.x says it
                     exchange.close()
-                    await self._get_token(deadline)
+                    await self._renew(self._token, deadline)
                     return await self._ask(
                         sql, deadline, req_id, is_first=is_first, is_renewed=True
                     )
@@ -460,7 +500,7 @@ class RestTransport:
         self, error: ProtocolError, exchange: Exchange, req_id: int, sql: str | None
     ) -> Error:
         """The error for a body that is not an answer, with the bytes that it begins with."""
-        said = shown(exchange.body.start, self._options)
+        said = self._shown(exchange.body.start)
         error.say(f"{error.message}; the answer begins with: {said}")
         return self._placed(error, exchange, req_id, sql)
 
@@ -533,6 +573,8 @@ class RestTransport:
         if not _PLAIN_NAME.fullmatch(database):
             database = identifier(database)  # taosAdapter puts it into a USE as it is
         parameters = {"req_id": str(req_id)}
+        if self._options.user_app is not None:
+            parameters["app"] = self._options.user_app
         if arguments.ttl:
             parameters["ttl"] = str(arguments.ttl)
         if arguments.table_name_key:
@@ -562,8 +604,9 @@ class RestTransport:
             message = ""
         found = _IN_TEXT.search(message)
         if found is None:
-            return self._refusal(exchange, body, path, req_id, None)
-        error = self._server_error(int(found[1], 16), found[2], req_id, None)
+            error = self._status_error(exchange, body, path)
+        else:
+            error = self._server_error(int(found[1], 16), found[2], req_id, None)
         return self._placed(error, exchange, req_id, None)
 
 
@@ -572,5 +615,5 @@ def _points(arguments: InsertArgs) -> int:
     if arguments.protocol == SchemalessProtocol.JSON:
         points = msgspec.json.decode(arguments.data)
         return len(points) if isinstance(points, list) else 1
-    lines = map(str.strip, arguments.data.splitlines())
+    lines = map(str.strip, arguments.data.split("\n"))
     return sum(1 for line in lines if line and not line.startswith("#"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import permutations
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -368,3 +369,24 @@ def test_there_and_back(ticks, zone):
         texts.append(f"{local[:19]}.{nanoseconds:09}{local[19:].replace('+00:00', 'Z')}")
     found, precision = ticks_of_texts(texts)
     assert (found.tolist(), precision) == (ticks, NS)
+
+
+@pytest.mark.parametrize(
+    ("zone", "text", "seconds"),
+    [
+        # Local mean time: New York 4:56:02 behind Greenwich, London 1:15, Kolkata 5:53:28 ahead.
+        ("America/New_York", "1699-12-31T19:03:58.000-04:56", -8520336000),
+        ("Europe/London", "1699-12-31T23:58:45.000-00:01", -8520336000),
+        ("Asia/Kolkata", "1700-01-01T05:53:28.000+05:53", -8520336000),
+        ("Asia/Kolkata", "1970-01-01T05:30:00.000+05:30", 0),
+        ("America/New_York", "1918-10-27T01:30:00.000-04:00", -1615141800),  # before the clock
+        ("America/New_York", "1918-10-27T01:30:00.000-05:00", -1615138200),  # goes back, and after
+        ("America/New_York", "1900-01-01T00:00:00.000Z", -2208988800),
+        ("America/New_York", "1900-01-01T00:00:00.000+01:00", -2208992400),  # of another zone
+        ("America/New_York", "-0001-12-31T19:03:58.000-04:56", -62167219202),
+        ("America/New_York", "2024-03-01T00:00:00.000-05:00", 1709269200),
+    ],
+)
+def test_seconds_that_offsets_leave_out(zone, text, seconds):
+    ticks, _ = ticks_of_texts([text], zone=ZoneInfo(zone))
+    assert ticks.tolist() == [seconds * 1000]
