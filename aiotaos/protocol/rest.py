@@ -379,6 +379,13 @@ _NAMED_TAIL = msgspec.json.Decoder(_Tail[_Named])
 _NUMBER = msgspec.json.Decoder(float)
 
 
+def _has_minus_zero(data: bytes) -> bool:
+    """Whether a value may be ``-0``; it is looked for in the cheapest way first."""
+    if b"-0" not in data or (b"-0," not in data and b"-0]" not in data):
+        return False
+    return _MINUS_ZERO.search(data) is not None
+
+
 class _Shape:
     """Decoders for rows of some types.
 
@@ -405,7 +412,7 @@ class _Shape:
         """
         if with_names:
             data = self._without_names(_decoded(_NAMED_ROWS, data))
-        if self._reals and _MINUS_ZERO.search(data):
+        if self._reals and _has_minus_zero(data):
             return self._numbered(_decoded(self._as_texts[0], data))
         return _decoded(self._plain[0], data)
 
@@ -419,7 +426,7 @@ class _Shape:
             named = _decoded(_NAMED_TAIL, data)
             rows = self.rows(self._without_names(named.data), with_names=False)
             return _Tail(rows, named.rows, named.timing)
-        if self._reals and _MINUS_ZERO.search(data):
+        if self._reals and _has_minus_zero(data):
             tail = _decoded(self._as_texts[1], data)
             return _Tail(self._numbered(tail.data), tail.rows, tail.timing)
         return _decoded(self._plain[1], data)
