@@ -12,6 +12,7 @@ import re
 import ssl
 import zlib
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 from urllib.parse import quote, urlencode
 from zoneinfo import ZoneInfo
 
@@ -105,6 +106,22 @@ async def open_rest(
         session.terminate()
         raise
     return session
+
+
+class _Request(NamedTuple):
+    """A request, without credentials; ``req_id`` is 0 where there is none."""
+
+    method: str
+    path: str
+    parameters: dict[str, str]
+    data: bytes
+    req_id: int
+    sql: str | None = None
+
+    @property
+    def takes_token(self) -> bool:
+        """Whether TDengine's own tokens are known there."""
+        return self.path.startswith("/rest/")
 
 
 class _LinesRefusal(msgspec.Struct):
@@ -247,25 +264,16 @@ class RestTransport:
 
     # Requests.
 
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        parameters: dict[str, str],
-        data: bytes,
-        req_id: int,
-        sql: str | None,
-        deadline: Deadline,
-    ) -> Exchange:
+    async def _request(self, request: _Request, deadline: Deadline) -> Exchange:
         """Send a request, with the credentials; a token that is not taken any more is renewed."""
-        if self._options.rest_auth == "taosd" and not self._token and path.startswith("/rest/"):
+        if self._options.rest_auth == "taosd" and not self._token and request.takes_token:
             await self._renew(self._token, deadline)
         token = self._token
-        exchange = await self._send(method, path, parameters, data, req_id, sql, deadline)
+        exchange = await self._send(request, deadline)
         if exchange.status == 401 and token:
             exchange.close()
             await self._renew(token, deadline)
-            exchange = await self._send(method, path, parameters, data, req_id, sql, deadline)
+            exchange = await self._send(request, deadline)
         return exchange
 
     async def _renew(self, token: str, deadline: Deadline) -> None:
@@ -285,25 +293,16 @@ class RestTransport:
         finally:
             self._renewing.release()
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        parameters: dict[str, str],
-        data: bytes,
-        req_id: int,
-        sql: str | None,
-        deadline: Deadline,
-    ) -> Exchange:
+    async def _send(self, request: _Request, deadline: Deadline) -> Exchange:
+        req_id, sql, data = request.req_id, request.sql, request.data
         self._check_open(req_id, sql)
-        options = self._options
+        options, parameters = self._options, request.parameters
         headers = {}
-        is_line = not path.startswith("/rest/")
         if options.token is not None:
             parameters = {"token": options.token, **parameters}
         elif options.bearer_token is not None:
             headers["Authorization"] = f"Bearer {options.bearer_token}"
-        elif self._token and not is_line:
+        elif self._token and request.takes_token:
             headers["Authorization"] = f"Taosd {self._token}"
         else:
             login = f"{options.user}:{options.password}".encode()
@@ -314,7 +313,7 @@ class RestTransport:
             packer = zlib.compressobj(1, wbits=31)  # of gzip's format
             data = packer.compress(data) + packer.flush()
         zone = ZoneInfo(self._timezone) if self._timezone and not self._is_legacy else None
-        url = f"{self._endpoint}{path}"
+        url = f"{self._endpoint}{request.path}"
         if parameters:
             url = f"{url}?{urlencode(parameters, quote_via=quote)}"
         exchange = Exchange(
@@ -322,7 +321,7 @@ class RestTransport:
         )
         self._exchanges.add(exchange)
         try:
-            await exchange.send(method, url, headers, data or None, deadline)
+            await exchange.send(request.method, url, headers, data or None, deadline)
         except BaseException as error:
             exchange.close()
             if exchange.is_unreachable and isinstance(error, Exception):
@@ -340,7 +339,7 @@ class RestTransport:
             )
         self._token = ""  # it is not sent with the request for another
         path = f"/rest/login/{quote(user, safe='')}/{quote(password, safe='')}"
-        exchange = await self._send("GET", path, {}, b"", 0, None, deadline)
+        exchange = await self._send(_Request("GET", path, {}, b"", 0), deadline)
         try:
             body = await exchange.read(deadline)
             head = parse_head(body)
@@ -438,7 +437,8 @@ class RestTransport:
             raise InterfaceError(f"sql: it cannot be sent as UTF-8: {error}") from error
         path = "/rest/sql" if is_first else self._path()
         parameters = {} if is_first or self._is_legacy else self._parameters(req_id)
-        exchange = await self._request("POST", path, parameters, data, req_id, sql, deadline)
+        request = _Request("POST", path, parameters, data, req_id, sql)
+        exchange = await self._request(request, deadline)
         body = exchange.body
         try:
             if exchange.status != 200:
@@ -585,9 +585,8 @@ class RestTransport:
         else:
             kind = "json" if arguments.protocol == SchemalessProtocol.JSON else "telnet"
             path = f"/opentsdb/v1/put/{kind}/{quote(database, safe='')}"
-        exchange = await self._request(
-            "POST", path, parameters, arguments.data.encode(), req_id, None, deadline
-        )
+        request = _Request("POST", path, parameters, arguments.data.encode(), req_id)
+        exchange = await self._request(request, deadline)
         try:
             body = await exchange.read(deadline)
             if exchange.status not in (200, 204):
