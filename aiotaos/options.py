@@ -526,7 +526,7 @@ _PARAMETERS: dict[str, Callable[[str, object], object]] = {
     "database": _text,
     "timezone": timezone_name,
     "timestamp": _timestamp,
-    "token": _token,
+    "token": _required_secret,
     "bearer_token": _token,
     "totp_code": _required_secret,
     "compression": _flag,

@@ -200,8 +200,8 @@ async def test_bad_parameters_of_queries(db, parameters, error, message):
         ),
         (datetime(2024, 1, 1), "parameter 1: datetime.datetime(2024, 1, 1, 0, 0) has no time zone"),
         (
-            {},
-            "parameter 1: {} has no literal; expected None, bool, int, float, Decimal, str, bytes",
+            1j,
+            "parameter 1: 1j has no literal; expected None, bool, int, float, Decimal, str, bytes",
         ),
     ],
 )

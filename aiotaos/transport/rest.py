@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import builtins
 import re
 import ssl
 import zlib
@@ -18,7 +19,6 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from .. import errors
 from ..errors import (
     AuthenticationError,
     ConnectionError,
@@ -28,6 +28,7 @@ from ..errors import (
     NotSupportedError,
     ProtocolError,
     ResultError,
+    TimeoutError,
     server_error,
     shorten,
 )
@@ -281,8 +282,8 @@ class RestTransport:
         try:
             async with asyncio.timeout_at(deadline.when):
                 await self._renewing.acquire()
-        except TimeoutError:
-            raise errors.TimeoutError(
+        except builtins.TimeoutError:
+            raise TimeoutError(
                 f"no token within {deadline.seconds:g} s",
                 endpoint=self._endpoint,
                 may_have_run=False,
@@ -408,7 +409,7 @@ class RestTransport:
                 return await self._ask(sql, deadline, req_id)
             except (asyncio.CancelledError, TimeoutError) as error:
                 self._leave(req_id)
-                if isinstance(error, errors.TimeoutError) and self._exchanges:
+                if isinstance(error, TimeoutError) and self._exchanges:
                     error.say(
                         f"{error.message}; {len(self._exchanges)} other answers of this connection "
                         "are not read to the end, and hold connections of the server"

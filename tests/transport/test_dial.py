@@ -209,10 +209,6 @@ async def test_a_passing_http_status_is_retried(start_server, status):
     [
         (b"SSH-2.0-OpenSSH_9.6\r\n", "no WebSocket handshake: did not receive a valid HTTP"),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "no WebSocket handshake: "),
-        (
-            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-            "HTTP status 200: expected a WebSocket",
-        ),
         (b"", "no WebSocket handshake: did not receive a valid HTTP"),
     ],
 )
@@ -227,6 +223,23 @@ async def test_something_else_than_a_websocket(tcp_server, answer, told):
     assert told in error.message
     assert f"no session with ws://127.0.0.1:{port}: " in error.message
     assert error.__cause__.endpoint == f"ws://127.0.0.1:{port}"
+
+
+async def test_a_web_server(tcp_server):
+    """It is not asked again."""
+    asked = 0
+
+    async def handler(reader, writer):
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    error = await refused(f"ws://127.0.0.1:{await tcp_server(handler)}", conn_retries=5)
+    assert type(error) is aiotaos.ConnectionError
+    assert error.message == "HTTP status 200: expected a WebSocket handshake; it says: ok"
+    assert error.http_status == 200
+    assert asked == 1
 
 
 async def test_the_line_breaks_in_the_login(server):
