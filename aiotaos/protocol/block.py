@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -221,7 +221,7 @@ class Block:
             raise TypeError("this block has no row decoder; use RowDecoder.rows(block)")
         return self._decode(self)
 
-    def decoded_by(self, decode: Callable[[Block], list[Row]]) -> Block:
+    def decoded_by(self, decode: Callable[[Block], list[Row]]) -> Self:
         """Say how :meth:`rows` makes Python values; returns the block itself."""
         self._decode = decode
         return self
@@ -233,8 +233,8 @@ def parse_block(
     """Make column views of a raw block, without copying.
 
     Args:
-        data: The whole block, header and trailing byte included. It must stay unchanged as long
-            as the columns are used.
+        data: The whole block, header and trailing byte included, if it has one. It must stay
+            unchanged as long as the columns are used.
         fields: The columns that the query announced; without them, names are empty.
         precision: Unit of the TIMESTAMPs (a block does not carry it).
 
@@ -250,7 +250,7 @@ def parse_block(
         raise ProtocolError(f"unknown block version {version}, expected 1 or 2")
     if total != size:
         raise ProtocolError(f"inconsistent block: it announces {total} bytes and has {size}")
-    if not 0 <= rows <= MAX_ROWS or count < 1 or HEADER.size + 9 * count + 1 > size:
+    if not 0 <= rows <= MAX_ROWS or count < 1 or HEADER.size + 9 * count > size:
         raise ProtocolError(f"inconsistent block: {rows} rows and {count} columns in {size} bytes")
     if fields is not None and len(fields) != count:
         raise ProtocolError(f"block has {count} columns, the query announced {len(fields)}")
@@ -273,8 +273,8 @@ def parse_block(
         column, position = _column(view, position, type, declared, rows, lengths[index])
         columns.append(column)
         if fields is None:
-            own_fields.append(_field(type, declared))
-    if position + 1 != size:
+            own_fields.append(make_field("", type, declared))
+    if size - position > 1:  # TDengine writes a byte ``blankFill`` there since mid-2024
         raise ProtocolError(
             f"inconsistent block: its columns end at {position}, the block at {size}"
         )
@@ -288,7 +288,7 @@ def _column(
     head = 4 * rows if variable else (rows + 7) >> 3
     start = position + head
     end = start + length
-    if length < 0 or end >= len(view):
+    if length < 0 or end > len(view):
         raise ProtocolError(
             f"truncated block: a {type.name} column of {head} + {length} bytes at {position} "
             f"of {len(view)}"
@@ -313,11 +313,12 @@ def decimal_size(declared: int) -> tuple[int, int]:
     return (declared >> 8) & 0xFF, declared & 0xFF
 
 
-def _field(type: TypeCode, declared: int) -> Field:
+def make_field(name: str, type: TypeCode, declared: int) -> Field:
+    """Describe a column by the ``bytes`` of a schema, which contain the length prefix."""
     if type in DECIMALS:
-        return Field("", type, DTYPES[type].itemsize, *decimal_size(declared))
-    if type is TypeCode.NCHAR:
-        return Field("", type, max(declared - 2, 0) // 4)
+        return Field(name, type, DTYPES[type].itemsize, *decimal_size(declared))
+    if type in (TypeCode.NCHAR, TypeCode.JSON):
+        return Field(name, type, max(declared - 2, 0) // 4)
     if type in PREFIXES:
-        return Field("", type, max(declared - PREFIXES[type].itemsize, 0))
-    return Field("", type, declared)
+        return Field(name, type, max(declared - PREFIXES[type].itemsize, 0))
+    return Field(name, type, declared)

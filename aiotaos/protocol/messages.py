@@ -7,7 +7,7 @@ action behind it. A refusal carries the envelope alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -66,22 +66,14 @@ class QueryReply(Envelope):
         Raises:
             ProtocolError: Names, types and lengths do not go together, or a type is unknown.
         """
-        names, types = self.fields_names or [], self.fields_types or []
-        count = self.fields_count
-        lengths = self.fields_lengths or []
-        # Adapters before 3.3.6.0 say nothing about decimals.
-        precisions = self.fields_precisions or [0] * len(names)
-        scales = self.fields_scales or [0] * len(names)
-        if not len(names) == len(types) == len(lengths) == len(precisions) == len(scales) == count:
-            raise ProtocolError(
-                f"inconsistent reply: {count} columns, {len(names)} names, {len(types)} types, "
-                f"{len(lengths)} lengths"
-            )
-        try:
-            codes = list(map(TypeCode, types))
-        except ValueError:
-            raise ProtocolError(f"unknown column type among {types}") from None
-        return tuple(map(Field, names, codes, lengths, precisions, scales))
+        return described_fields(
+            self.fields_count,
+            self.fields_names,
+            self.fields_types,
+            self.fields_lengths,
+            self.fields_precisions,
+            self.fields_scales,
+        )
 
 
 class FetchReply(Envelope):
@@ -191,10 +183,15 @@ class Request(msgspec.Struct):
     args: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class ConnArgs(msgspec.Struct, omit_defaults=True):
-    """Arguments of ``conn``; what is not given is left out, older adapters ignore the rest."""
+class Arguments(msgspec.Struct):
+    """What every request carries: its id, which the reply repeats."""
 
     req_id: int = 0
+
+
+class ConnArgs(Arguments, omit_defaults=True):
+    """Arguments of ``conn``; what is not given is left out, older adapters ignore the rest."""
+
     user: str = ""
     password: str = ""
     db: str = ""
@@ -208,69 +205,59 @@ class ConnArgs(msgspec.Struct, omit_defaults=True):
     list_instances: bool = False
 
 
-class SqlArgs(msgspec.Struct):
+class SqlArgs(Arguments):
     """Arguments of ``query``."""
 
-    req_id: int = 0
     sql: str = ""
 
 
-class ResultArgs(msgspec.Struct):
+class ResultArgs(Arguments):
     """Arguments of ``fetch``, ``fetch_block`` and ``free_result``."""
 
-    req_id: int = 0
     id: int = 0
 
 
-class ResultIdArgs(msgspec.Struct):
+class ResultIdArgs(Arguments):
     """Arguments of ``num_fields``, which names the result differently."""
 
-    req_id: int = 0
     result_id: int = 0
 
 
-class ReqIdArgs(msgspec.Struct):
+class ReqIdArgs(Arguments):
     """Arguments of actions that take nothing else."""
 
-    req_id: int = 0
 
-
-class Stmt2InitArgs(msgspec.Struct):
+class Stmt2InitArgs(Arguments):
     """Arguments of ``stmt2_init``; both flags set mean one bind per table and execution."""
 
-    req_id: int = 0
     single_stb_insert: bool = False
     single_table_bind_once: bool = False
 
 
-class StatementArgs(msgspec.Struct):
+class StatementArgs(Arguments):
     """Arguments of the steps of a statement that need nothing but its id."""
 
-    req_id: int = 0
     stmt_id: int = 0
 
 
-class PrepareArgs(msgspec.Struct, omit_defaults=True):
+class PrepareArgs(Arguments, omit_defaults=True):
     """Arguments of ``prepare`` and ``stmt2_prepare``; only the latter knows ``get_fields``."""
 
-    req_id: int = 0
     stmt_id: int = 0
     sql: str = ""
     get_fields: bool = False
 
 
-class TableNameArgs(msgspec.Struct):
+class TableNameArgs(Arguments):
     """Arguments of ``set_table_name``."""
 
-    req_id: int = 0
     stmt_id: int = 0
     name: str = ""
 
 
-class InsertArgs(msgspec.Struct):
+class InsertArgs(Arguments):
     """Arguments of a schemaless ``insert``."""
 
-    req_id: int = 0
     protocol: int = 0
     precision: str = ""
     ttl: int = 0
@@ -288,26 +275,12 @@ class ConnectionOption(msgspec.Struct):
     value: str | None = None
 
 
-class OptionsArgs(msgspec.Struct):
+class OptionsArgs(Arguments):
     """Arguments of ``options_connection``; the options are applied in order."""
 
-    req_id: int = 0
-    options: list[ConnectionOption] = []
+    options: list[ConnectionOption] = msgspec.field(default_factory=list)
 
 
-Arguments: TypeAlias = (
-    ConnArgs
-    | SqlArgs
-    | ResultArgs
-    | ResultIdArgs
-    | ReqIdArgs
-    | OptionsArgs
-    | Stmt2InitArgs
-    | StatementArgs
-    | PrepareArgs
-    | TableNameArgs
-    | InsertArgs
-)
 EnvelopeT = TypeVar("EnvelopeT", bound=Envelope)
 _encoder = msgspec.json.Encoder()
 
@@ -335,6 +308,34 @@ def parse(data: str | Buffer, cls: type[EnvelopeT]) -> EnvelopeT:
         return msgspec.json.decode(data, type=cls)
     except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
         raise ProtocolError(f"unreadable reply: {error}") from None
+
+
+def described_fields(
+    count: int,
+    names: list[str] | None,
+    types: list[int] | None,
+    lengths: list[int] | None,
+    precisions: list[int] | None = None,
+    scales: list[int] | None = None,
+) -> tuple[Field, ...]:
+    """Columns as a reply describes them; adapters before 3.3.6.0 say nothing about decimals.
+
+    Raises:
+        ProtocolError: Names, types and lengths do not go together, or a type is unknown.
+    """
+    names, types, lengths = names or [], types or [], lengths or []
+    precisions = precisions or [0] * len(names)
+    scales = scales or [0] * len(names)
+    if not len(names) == len(types) == len(lengths) == len(precisions) == len(scales) == count:
+        raise ProtocolError(
+            f"inconsistent reply: {count} columns, {len(names)} names, {len(types)} types, "
+            f"{len(lengths)} lengths"
+        )
+    try:
+        codes = list(map(TypeCode, types))
+    except ValueError:
+        raise ProtocolError(f"unknown column type among {types}") from None
+    return tuple(map(Field, names, codes, lengths, precisions, scales))
 
 
 def result_description(

@@ -70,6 +70,7 @@ def test_fields_come_from_the_schema_otherwise(example):
         (TypeCode.NCHAR, 130, Field("", TypeCode.NCHAR, 32)),
         (TypeCode.NCHAR, 0, Field("", TypeCode.NCHAR, 0)),
         (TypeCode.VARCHAR, 0, Field("", TypeCode.VARCHAR, 0)),
+        (TypeCode.JSON, 16384, Field("", TypeCode.JSON, 4095)),
         (TypeCode.BLOB, 4194308, Field("", TypeCode.BLOB, 4194304)),
         (TypeCode.DECIMAL, 0x10001404, Field("", TypeCode.DECIMAL, 16, 20, 4)),
         (TypeCode.DECIMAL64, 0x08000A02, Field("", TypeCode.DECIMAL64, 8, 10, 2)),
@@ -251,9 +252,15 @@ def test_every_truncation_is_refused(originals):
         for size in range(len(original)):
             with pytest.raises(ProtocolError):
                 parse_block(original[:size])
-            if size >= 8:  # also when the announced size agrees
+            if 8 <= size < len(original) - 1:  # also when the announced size agrees
                 with pytest.raises(ProtocolError):
                     parse_block(patched(original[:size], "i", 4, size))
+
+
+def test_block_of_an_older_server_has_no_trailing_byte(originals, decode):
+    for original in originals:
+        older = patched(original[:-1], "i", 4, len(original) - 1)
+        assert decode(older, timestamp="int") == decode(original, timestamp="int")
 
 
 def test_trailing_bytes_are_refused(example):
@@ -292,8 +299,8 @@ def test_trailing_bytes_are_refused(example):
         ("i", 48, -1, "truncated block"),
         ("i", 48, 2**31 - 1, "truncated block"),
         ("i", 56, 6, "columns end at 124"),
-        ("i", 56, 8, "truncated block"),
-        ("i", 60, 13, "truncated block"),
+        ("i", 56, 9, "truncated block"),
+        ("i", 60, 14, "truncated block"),
         ("i", 60, 11, "columns end at 124"),
         ("i", 60, -(2**31), "truncated block"),
     ],
