@@ -10,6 +10,7 @@ import logging
 from .binding import TableRows
 from .connecting import Connecting, connect
 from .connection import Connection
+from .consumer import Consumer
 from .cursor import Cursor
 from .errors import (
     AuthenticationError,
@@ -36,11 +37,13 @@ from .errors import (
 )
 from .hooks import Hooks, Query
 from .member import PoolStats
+from .message import Message, MessageKind
 from .official_statement import OfficialStatement
 from .options import Options
 from .pool import Pool, create_pool
 from .pooled import PooledConnection
 from .protocol.block import Block, FixedColumn, Row, VariableColumn
+from .protocol.tmq import TableBlock
 from .result import Result
 from .row_factories import (
     RowFactory,
@@ -74,6 +77,7 @@ __all__ = [
     "Connection",
     "ConnectionError",
     "ConnectionLost",
+    "Consumer",
     "Cursor",
     "DataError",
     "DatabaseError",
@@ -85,6 +89,8 @@ __all__ = [
     "IntegrityError",
     "InterfaceError",
     "InternalError",
+    "Message",
+    "MessageKind",
     "NotSupportedError",
     "OfficialStatement",
     "OperationalError",
@@ -107,6 +113,7 @@ __all__ = [
     "Statement",
     "StatementError",
     "StatementField",
+    "TableBlock",
     "TableRows",
     "TimeoutError",
     "TmqError",

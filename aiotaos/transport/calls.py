@@ -22,6 +22,7 @@ from ..errors import (
     server_error,
 )
 from ..protocol import frames, messages
+from ..protocol.tmq import RawReply
 from .base import Deadline
 from .framing import Message
 from .link import Link
@@ -29,7 +30,8 @@ from .link import Link
 MAX_STATEMENTS = 512
 """Statements of one session that may wait for their answers; further ones queue on this side."""
 
-Reply: TypeAlias = Message | frames.FetchReply
+_CLOSE_WHILE_BUSY = 0.3  # seconds for the closing handshake while answers are outstanding
+Reply: TypeAlias = Message | frames.FetchReply | RawReply
 _Typed = TypeVar("_Typed", bound=messages.Envelope)
 _logger = logging.getLogger("aiotaos.websocket")
 
@@ -70,7 +72,7 @@ class Call:
 
 def read_late(reply: Reply, cls: type[_Typed]) -> _Typed | None:
     """What a late answer granted; None if it is a refusal, a block, or cannot be read."""
-    if isinstance(reply, frames.FetchReply):
+    if isinstance(reply, (frames.FetchReply, RawReply)):
         return None
     try:
         message = messages.parse(reply, cls)
@@ -265,7 +267,7 @@ class Calls:
             call.reply.exception()  # the waiter may have been cancelled in the same turn
 
     def _read(self, raw: Reply, reply: type[_Typed], call: Call) -> _Typed:
-        if isinstance(raw, frames.FetchReply):
+        if isinstance(raw, (frames.FetchReply, RawReply)):
             raise ProtocolError("the server answered with a block where none was asked for")
         message = messages.parse(raw, reply)
         if message.code:
@@ -330,6 +332,20 @@ class Calls:
                 may_have_run=True if call.is_statement else None,
             )
         )
+
+    async def say_goodbye(self, timeout: float) -> None:
+        """End the session in an orderly manner, within ``timeout`` seconds."""
+        if self._calls:
+            # taosAdapter answers the closing handshake only when its running statements are done.
+            timeout = min(timeout, _CLOSE_WHILE_BUSY)
+        self.abandon()
+        try:
+            async with asyncio.timeout(timeout):
+                await self.link.close()
+        except builtins.TimeoutError:
+            _logger.debug("%s: no closing handshake within %s s", self.endpoint, timeout)
+        finally:
+            self.link.abort()
 
     def lose(self, error: Exception) -> None:
         """Drop the session, which cannot be used any more."""

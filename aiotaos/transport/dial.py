@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
@@ -19,13 +19,38 @@ from ..errors import (
 )
 from ..options import Address, Options, Road
 from .base import Deadline, Transport
+from .link import Link
 from .refusals import FINAL_STATUSES, is_hopeless, link_error, shown, status_error
 from .retry import PASSING, Backoff
 from .servers import Place, Servers, failed, served
 from .websocket import WebSocketTransport
 
+if TYPE_CHECKING:
+    from .subscription import Subscription
+
+
+class _Session(Protocol):
+    """What all that is opened tells."""
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def instances(self) -> Sequence[str]: ...
+
+
+class _OverWebSocket(Protocol):
+    """A session that is not open yet."""
+
+    link: Link
+
+    async def login(self, deadline: Deadline) -> None: ...
+    def terminate(self) -> None: ...
+
+
+S = TypeVar("S", bound=_Session)
+W = TypeVar("W", bound=_OverWebSocket)
 _Open: TypeAlias = Callable[
-    [Options, Servers, Address, ssl.SSLContext | None, Deadline], Awaitable[Transport]
+    [Options, Servers, Address, ssl.SSLContext | None, Deadline], Awaitable[S]
 ]
 _logger = logging.getLogger("aiotaos.connect")
 
@@ -47,7 +72,7 @@ async def open_session(
         TimeoutError: There was no session within ``connect_timeout``.
         NotSupportedError: The road is not built.
     """
-    open_one: _Open = _open_websocket
+    open_one: _Open[Transport] = _open_websocket
     if options.road is Road.REST:
         from .rest import open_rest  # aiohttp is imported where it is needed
 
@@ -57,6 +82,17 @@ async def open_session(
             f"the {options.road.value} road ({options.scheme}://) is not supported yet; "
             "use ws:// or http://"
         )
+    return await _opened(options, servers, only, open_one)
+
+
+async def open_subscription(options: Options, servers: Servers) -> Subscription:
+    """Connect for a consumer; attempts and errors as :func:`open_session`."""
+    return await _opened(options, servers, None, _open_subscription)
+
+
+async def _opened(
+    options: Options, servers: Servers, only: Address | None, open_one: _Open[S]
+) -> S:
     started = asyncio.get_running_loop().time()
     deadline = Deadline(options.connect_timeout)
     tls = await _tls_context(options)
@@ -147,8 +183,30 @@ async def _open_websocket(
     tls: ssl.SSLContext | None,
     deadline: Deadline,
 ) -> Transport:
-    endpoint = options.endpoint(address)
     session = WebSocketTransport(options, Place(address))
+    return await _linked(session, options, address, tls, deadline)
+
+
+async def _open_subscription(
+    options: Options,
+    servers: Servers,
+    address: Address,
+    tls: ssl.SSLContext | None,
+    deadline: Deadline,
+) -> Subscription:
+    from .subscription import Subscription  # most programs have no consumer
+
+    return await _linked(Subscription(options, Place(address)), options, address, tls, deadline)
+
+
+async def _linked(
+    session: W,
+    options: Options,
+    address: Address,
+    tls: ssl.SSLContext | None,
+    deadline: Deadline,
+) -> W:
+    """Connect a session's link, and log in."""
     try:
         async with asyncio.timeout_at(deadline.when):
             await asyncio.get_running_loop().create_connection(
@@ -162,7 +220,7 @@ async def _open_websocket(
         await session.login(deadline)
     except BaseException as error:
         session.terminate()
-        translated = _translated(error, options, endpoint, deadline)
+        translated = _translated(error, options, options.endpoint(address), deadline)
         if translated is None:
             raise
         raise translated from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
-import logging
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -20,8 +18,6 @@ from .servers import Place
 from .statements import Statements
 
 _BINARY_SINCE = (3, 3, 2, 0)
-_CLOSE_WHILE_BUSY = 0.3  # seconds for the closing handshake while answers are outstanding
-_logger = logging.getLogger("aiotaos.websocket")
 
 
 class WebSocketTransport:
@@ -136,17 +132,7 @@ class WebSocketTransport:
         return reply.db or None
 
     async def close(self, timeout: float) -> None:
-        if self._calls:
-            # taosAdapter answers the closing handshake only when its running statements are done.
-            timeout = min(timeout, _CLOSE_WHILE_BUSY)
-        self._calls.abandon()
-        try:
-            async with asyncio.timeout(timeout):
-                await self.link.close()
-        except builtins.TimeoutError:
-            _logger.debug("%s: no closing handshake within %s s", self.endpoint, timeout)
-        finally:
-            self.link.abort()
+        await self._calls.say_goodbye(timeout)
 
     def terminate(self) -> None:
         self._calls.abandon()

@@ -1,0 +1,101 @@
+"""Message: what a subscription brings at a time, and where it stands in its vgroup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Any
+
+from .protocol.block import Row
+from .protocol.tmq import TableBlock
+
+
+class MessageKind(StrEnum):
+    """What a message holds."""
+
+    DATA = "data"
+    """Rows."""
+    META = "meta"
+    """Changes of tables, as JSON; from topics ``with meta``."""
+    METADATA = "metadata"
+    """Both: rows, and the tables that were made for them."""
+
+
+class Message:
+    """Some rows of one vgroup of a topic, or changes of its tables.
+
+    Iterate it for blocks, of one table each and with columns of their own; ``len`` is the number
+    of rows.
+
+    Attributes:
+        topic: Name of the topic.
+        database: Name of its database.
+        vgroup_id: The vgroup.
+        offset: Where the message begins in the vgroup; of META where it ends; None in a snapshot.
+        next_offset: Where the vgroup goes on behind the message; it is what is committed. None in
+            a snapshot.
+        kind: What it holds.
+        blocks: Its rows.
+        metas: Its changes of tables, as TDengine's JSON tells them.
+        size: Bytes that came.
+    """
+
+    __slots__ = (
+        "blocks", "database", "id", "kind", "metas", "next_offset", "offset", "size", "topic",
+        "vgroup_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: int,
+        topic: str,
+        database: str,
+        vgroup_id: int,
+        offset: int | None,
+        next_offset: int | None,
+        kind: MessageKind,
+        blocks: Sequence[TableBlock],
+        metas: Sequence[dict[str, Any]],
+        size: int,
+    ) -> None:
+        self.id = id
+        self.topic = topic
+        self.database = database
+        self.vgroup_id = vgroup_id
+        self.offset = offset
+        self.next_offset = next_offset
+        self.kind = kind
+        self.blocks = blocks
+        self.metas = metas
+        self.size = size
+
+    def __repr__(self) -> str:
+        return (
+            f"<Message {self.kind} of {self.topic!r}, vgroup {self.vgroup_id}, "
+            f"offset {self.offset}, {len(self)} rows>"
+        )
+
+    def __iter__(self) -> Iterator[TableBlock]:
+        return iter(self.blocks)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.blocks))
+
+    def __bool__(self) -> bool:
+        return True  # a message without rows is one
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Topic and vgroup."""
+        return self.topic, self.vgroup_id
+
+    def rows(self) -> list[Row]:
+        """The rows of all blocks, as tuples with the conversions of the consumer.
+
+        Raises:
+            DataError: A TIMESTAMP is outside what a datetime holds.
+        """
+        rows: list[Row] = []
+        for block in self.blocks:
+            rows += block.rows()
+        return rows

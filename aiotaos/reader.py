@@ -1,0 +1,466 @@
+"""Reading ahead: the task that polls for a consumer, and what it has got and not given out."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from .consumer_options import ConsumerOptions
+from .errors import ConnectionError, Error, TimeoutError, TmqError, copied
+from .message import Message, MessageKind
+from .protocol.block import Block, Row
+from .protocol.rows import RowDecoder
+from .protocol.tmq import MessageParser, TableBlock
+from .protocol.tmq_messages import MessageType, PollReply
+from .transport.base import Deadline
+from .transport.dial import open_subscription
+from .transport.retry import Backoff
+from .transport.servers import Servers
+from .transport.subscription import Subscription
+from .types import Field
+
+Place: TypeAlias = tuple[str, int]
+"""Topic and vgroup."""
+
+_POLL_MS = 500  # how long the server waits for a message; other requests wait behind it
+_WATCH_SECONDS = 3.0  # between two looks at which vgroups are assigned
+_KNOWN_DECODERS = 256
+_GONE = frozenset({0x03E6, 0x4002})  # the server has dropped this member
+_NOT_READY = frozenset({0x03EA, 0x4010})
+_KINDS = {
+    MessageType.DATA: MessageKind.DATA,
+    MessageType.META: MessageKind.META,
+    MessageType.METADATA: MessageKind.METADATA,
+}
+_logger = logging.getLogger("aiotaos.consumer")
+
+
+class Reader:
+    """Polls ahead of the application, within a number of bytes.
+
+    It owns the session and opens another when it is lost. What it polled and the application has
+    not taken is thrown away then, and read again.
+
+    Args:
+        told: How the consumer reads.
+        servers: Where it may read.
+        topics: What it reads.
+        limit: Bytes of messages that may wait.
+        on_change: Called with the vgroups that were assigned and those that were revoked.
+
+    Attributes:
+        positions: The offsets behind what was given out, or sought; by topic and vgroup.
+        assigned: The vgroups that this consumer reads, as far as known.
+        last_poll: When the server was last polled, as a time of the event loop; None before.
+        last: The message that was given out last.
+        is_paused: Whether nothing is polled and given out.
+    """
+
+    def __init__(
+        self,
+        told: ConsumerOptions,
+        servers: Servers,
+        topics: list[str],
+        limit: int,
+        on_change: Callable[[frozenset[Place], frozenset[Place]], Awaitable[None]],
+    ) -> None:
+        self._told = told
+        self._options = told.options
+        self._servers = servers
+        self.topics = topics
+        self._tz = told.options.tz
+        self._limit = limit
+        self._on_change = on_change
+        self._parser = MessageParser()
+        self._decoders: dict[int, tuple[tuple[Field, ...], RowDecoder]] = {}
+        self._transport: Subscription | None = None
+        self._waiting: deque[Message] = deque()
+        self._bytes = 0
+        self._last_id = 0
+        self._turn = asyncio.Lock()  # held for a poll and its fetch, and for what must not meet one
+        self._changed = asyncio.Event()  # something came, was taken, or ended
+        self._task: asyncio.Task[None] | None = None
+        self._failure: Error | None = None
+        self._resume: dict[Place, int] = {}
+        self._next_watch = 0.0
+        self._held: Message | None = None  # of a snapshot: nothing is polled until it is done with
+        self._finished: int | None = None  # its id, when the application is done with it
+        self.positions: dict[Place, int] = {}
+        self.assigned: frozenset[Place] = frozenset()
+        self.last_poll: float | None = None
+        self.last: Message | None = None
+        self.is_paused = False
+
+    # The session.
+
+    async def start(self, deadline: Deadline) -> None:
+        """Subscribe, and begin to poll.
+
+        Raises:
+            TmqError: The server refuses a topic or an option.
+            ConnectionError: No server could be reached.
+        """
+        self._transport = await self._opened(deadline)
+        self._task = asyncio.create_task(self._run(), name=f"aiotaos: consumer of {self.topics}")
+
+    async def _opened(self, deadline: Deadline) -> Subscription:
+        transport = await open_subscription(self._options, self._servers)
+        try:
+            await transport.subscribe(self._told.subscribe_arguments(self.topics), deadline)
+        except BaseException:
+            transport.terminate()
+            raise
+        self._servers.learn(transport.instances, tls=self._options.tls)
+        self._last_id = 0
+        return transport
+
+    @property
+    def endpoint(self) -> str:
+        """``scheme://host:port`` of the server."""
+        return self._transport.endpoint if self._transport is not None else ""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a session."""
+        return self._transport is not None and not self._transport.closed
+
+    @property
+    def failure(self) -> Error | None:
+        """Why nothing more comes; None while it does."""
+        return self._failure
+
+    async def live(self, deadline: Deadline) -> Subscription:
+        """The session, waiting for another if it was lost.
+
+        Raises:
+            TimeoutError: There was none in time.
+            Error: Reading has failed for good.
+        """
+        while not self.is_connected:
+            if self._failure is not None:
+                raise self._failure
+            await self._change(deadline)
+        assert self._transport is not None
+        return self._transport
+
+    async def _change(self, deadline: Deadline) -> None:
+        """Wait until something has come, was taken or ended."""
+        self._changed.clear()
+        try:
+            async with asyncio.timeout_at(deadline.when):
+                await self._changed.wait()
+        except builtins.TimeoutError:
+            raise TimeoutError(
+                f"nothing within {deadline.seconds:g} s{self._servers.reason()}",
+                endpoint=self.endpoint,
+            ) from None
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    await self._round()
+                except ConnectionError as error:
+                    _logger.info("consumer of %s: %s", self.topics, error)
+                    await self._reopen()
+                except TimeoutError as error:  # the answer to a poll is lost
+                    self._drop(error)
+                except TmqError as error:
+                    if error.code in _GONE:
+                        self._drop(error)
+                    elif error.code in _NOT_READY:
+                        await asyncio.sleep(_POLL_MS / 1000)
+                    else:
+                        raise
+        except Error as error:
+            self._failure = error
+            self._drop(error)
+        finally:
+            self._changed.set()
+
+    def _drop(self, reason: Error) -> None:
+        if self._transport is not None:
+            self._transport.drop(reason)
+
+    async def _reopen(self) -> None:
+        """Subscribe again; go on where the application is, or where somebody else has committed."""
+        async with self._turn:
+            self._forget(None)
+            self._resume = dict(self.positions)
+            self._held = self._finished = None
+            backoff = Backoff(self._options)
+            for attempt in range(self._options.conn_retries + 1):
+                try:
+                    self._transport = await self._opened(Deadline(self._options.read_timeout))
+                except (ConnectionError, TimeoutError):
+                    if attempt == self._options.conn_retries:
+                        raise
+                    await asyncio.sleep(backoff.next())
+                else:
+                    break
+            await self._assign(frozenset())
+            self._next_watch = 0.0
+            self._changed.set()
+            _logger.info("consumer of %s: reads again from %s", self.topics, self.endpoint)
+
+    # Reading.
+
+    async def _round(self) -> None:
+        """Poll once, if there is room; otherwise stay a member of the group."""
+        is_full = self.is_paused or self._held is not None or self._bytes >= self._limit
+        if is_full and not await self._needs_poll():
+            return
+        assert self._transport is not None
+        transport = self._transport
+        await self._watch(transport)
+        async with self._turn:
+            if self._finished is not None and self._told.auto_commit:
+                await transport.commit_all(self._finished, self._deadline())
+            self._finished = None
+            milliseconds = 1 if is_full else _POLL_MS
+            reply = await transport.poll(milliseconds, self._last_id)
+            self.last_poll = asyncio.get_running_loop().time()
+            if not reply.have_message:
+                return
+            self._last_id = reply.message_id
+            place = (reply.topic, reply.vgroup_id)
+            if self._resume and await self._sought(transport, place):
+                return
+            if is_full and reply.message_type == MessageType.DATA and reply.offset >= 0:
+                await transport.seek(*place, reply.offset, self._deadline())
+                return  # it comes again when there is room
+            message = await self._message(transport, reply)
+        self._waiting.append(message)
+        self._bytes += message.size
+        if message.next_offset is None:
+            self._held = message
+        self._changed.set()
+
+    async def _needs_poll(self) -> bool:
+        """Wait until there is room, or it is time for a sign of life; whether it is the latter."""
+        waited = self._told.poll_interval / 3
+        now = asyncio.get_running_loop().time()
+        due = (self.last_poll or now) + waited
+        if now >= due:
+            return self._held is None
+        with contextlib.suppress(TimeoutError):
+            await self._change(Deadline(due - now))
+        return False
+
+    async def _message(self, transport: Subscription, reply: PollReply) -> Message:
+        """What a poll has brought."""
+        try:
+            kind = _KINDS[MessageType(reply.message_type)]
+        except (KeyError, ValueError):
+            raise TmqError(
+                f"a message of type {reply.message_type} of topic {reply.topic!r}, which is for "
+                "replication alone",
+                endpoint=self.endpoint,
+            ) from None
+        blocks: list[TableBlock] = []
+        metas: list[dict[str, object]] = []
+        size = 0
+        next_offset: int | None = reply.offset
+        offset = reply.offset if reply.offset >= 0 else None
+        if kind is not MessageKind.DATA:
+            metas = await transport.fetch_meta(reply.message_id, self._deadline())
+        if kind is not MessageKind.META:
+            raw = await transport.fetch(reply.message_id, self._deadline())
+            blocks, next_offset = self._parser.parse(raw.data, raw.raw_type)
+            size = len(raw.data)
+            for block in blocks:
+                block.decoded_by(self._rows)
+        return Message(
+            reply.message_id,
+            reply.topic,
+            reply.database,
+            reply.vgroup_id,
+            offset,
+            next_offset if next_offset is None or next_offset >= 0 else None,
+            kind,
+            blocks,
+            metas,
+            size,
+        )
+
+    def _rows(self, block: Block) -> list[Row]:
+        """Decode a block; consecutive ones have the same columns."""
+        known = self._decoders.get(id(block.fields))
+        if known is None:
+            if len(self._decoders) >= _KNOWN_DECODERS:
+                self._decoders.clear()
+            decoder = RowDecoder(block.fields, block.precision, self._tz, self._options.timestamp)
+            known = self._decoders[id(block.fields)] = (block.fields, decoder)
+        return known[1].rows(block)
+
+    async def _sought(self, transport: Subscription, place: Place) -> bool:
+        """After a loss: whether a vgroup was set to where the application is, so that the message
+        that has come comes again, or is not wanted.
+
+        Somebody else may have read on meanwhile, and committed.
+        """
+        wanted = self._resume.pop(place, None)
+        if wanted is None:
+            return False
+        [committed] = await transport.committed([place], self._deadline())
+        try:
+            await transport.seek(*place, max(wanted, committed or 0), self._deadline())
+        except TmqError as error:  # the server has it no more
+            _logger.warning("consumer of %s: %s", self.topics, error)
+            return False
+        return True
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self._options.read_timeout)
+
+    async def _watch(self, transport: Subscription) -> None:
+        """Look now and then at which vgroups are assigned."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_watch:
+            return
+        found: set[Place] = set()
+        try:
+            for topic in self.topics:
+                for one in await transport.assignment(topic, self._deadline()):
+                    found.add((topic, one.vgroup_id))
+        except TmqError as error:
+            _logger.debug("consumer of %s: no assignment: %s", self.topics, error)
+            found = set(self.assigned)
+        self._next_watch = now + (_WATCH_SECONDS if found else _POLL_MS / 1000)
+        await self._assign(frozenset(found))
+
+    async def _assign(self, found: frozenset[Place]) -> None:
+        before, self.assigned = self.assigned, found
+        if found != before:
+            self._changed.set()
+            await self._on_change(found - before, before - found)
+
+    # What the application does.
+
+    async def take(self, deadline: Deadline) -> Message | None:
+        """The next message; None if there is none in time, or nothing more to come.
+
+        Raises:
+            Error: Reading has failed, and all that came before is given out.
+        """
+        self._release()
+        while not self._waiting or self.is_paused:
+            if self._failure is not None and not self._waiting:
+                raise copied(self._failure)
+            if self._task is None:
+                return None
+            try:
+                await self._change(deadline)
+            except TimeoutError:
+                return None
+        return self._taken()
+
+    def take_now(self) -> Message | None:
+        """The next message, if there is one without waiting; raises as :meth:`take`."""
+        self._release()
+        if self._failure is not None and not self._waiting:
+            raise copied(self._failure)
+        return self._taken() if self.waiting is not None else None
+
+    def _release(self) -> None:
+        """The application asks for more: what it held is done with."""
+        if self._held is not None and self._held is self.last:
+            self._finished, self._held = self._held.id, None
+            self._changed.set()
+        self.last = None
+
+    def _taken(self) -> Message:
+        message = self._waiting.popleft()
+        self._bytes -= message.size
+        self._changed.set()
+        self.last = message
+        if message.next_offset is not None:
+            self.positions[message.place] = message.next_offset
+        return message
+
+    @property
+    def waiting(self) -> Message | None:
+        """The message that can be taken without waiting."""
+        return self._waiting[0] if self._waiting and not self.is_paused else None
+
+    @property
+    def held(self) -> Message | None:
+        """The message of a snapshot that was given out last, until the next is asked for."""
+        return self._held if self._held is self.last else None
+
+    def starts(self) -> dict[Place, int]:
+        """Where the application is, by vgroup: behind what it got, or before what waits for it."""
+        starts = dict(self.positions)
+        for message in self._waiting:
+            if message.offset is not None and message.kind is not MessageKind.META:
+                starts.setdefault(message.place, message.offset)
+        return starts
+
+    async def commit_held(self, message: Message, deadline: Deadline) -> None:
+        """Commit a message of a snapshot, which has no offset: everything polled is committed.
+
+        Raises:
+            TmqError: It is not the last one that was given out.
+        """
+        if self._held is not message:
+            raise TmqError(
+                "a message of a snapshot has no offset; commit it before the next is asked for"
+            )
+        await (await self.live(deadline)).commit_all(message.id, deadline)
+
+    def pause(self, is_paused: bool) -> None:
+        """Give nothing out any more, or go on."""
+        self.is_paused = is_paused
+        self._changed.set()
+
+    async def seek(self, place: Place, offset: int, deadline: Deadline) -> None:
+        """Go on at an offset of a vgroup; what was read ahead of it is thrown away."""
+        transport = await self.live(deadline)
+        async with self._turn:
+            await transport.assignment(place[0], deadline)  # it must know the range
+            await transport.seek(*place, offset, deadline)
+            self._forget(place)
+            self._resume.pop(place, None)
+            self.positions[place] = offset
+
+    def _forget(self, place: Place | None) -> None:
+        """Throw away what was read ahead, of one vgroup or of all."""
+        kept = [] if place is None else [one for one in self._waiting if one.place != place]
+        self._waiting = deque(kept)
+        self._bytes = sum(one.size for one in kept)
+
+    async def wait_assigned(self, deadline: Deadline) -> frozenset[Place]:
+        """Wait until vgroups are assigned."""
+        while not self.assigned:
+            if self._failure is not None:
+                raise copied(self._failure)
+            await self._change(deadline)
+        return self.assigned
+
+    async def stop(self, timeout: float) -> None:
+        """Stop polling, and end the session."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._forget(None)
+        self._changed.set()
+        if self._transport is not None:
+            with contextlib.suppress(Error):
+                if not self._transport.closed:
+                    await self._transport.unsubscribe(Deadline(timeout))
+            await self._transport.close(timeout)
+
+    def terminate(self) -> None:
+        """Stop at once."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        self._changed.set()
+        if self._transport is not None:
+            self._transport.terminate()
