@@ -45,8 +45,8 @@ class Consumer:
     event loop that made it.
 
     Args:
-        source: A DSN, or the official clients' dictionary (``{"group.id": …, "td.connect.ip": …}``);
-            properties of libtaos that are not known here are passed on.
+        source: A DSN, or the official clients' dictionary (``{"group.id": "g1", …}``); properties
+            of libtaos that are not known here are passed on.
         on_assigned: Function or coroutine function, called with the ``(topic, vgroup)`` that this
             member reads from now on. It may seek.
         on_revoked: The same with those that it reads no more.

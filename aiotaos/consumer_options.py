@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote
 
+import msgspec
+
 from .errors import InterfaceError
 from .options import OptionArguments, Options, Road
 from .protocol.tmq_messages import SubscribeArgs
@@ -147,7 +149,7 @@ class ConsumerOptions:
         if options.bearer_token is not None:
             told["td.connect.token"] = options.bearer_token
         reset = told.pop("auto.offset.reset", "")
-        return SubscribeArgs(
+        arguments = SubscribeArgs(
             user=options.user,
             password=options.password,
             db=options.database or "",
@@ -161,8 +163,8 @@ class ConsumerOptions:
             ip=options.user_ip or "",
             connector="aiotaos",
             list_instances=options.adapter_ha,
-            **fields,
         )
+        return msgspec.structs.replace(arguments, **fields)
 
 
 def _split_dsn(dsn: str) -> tuple[str, dict[str, object]]:

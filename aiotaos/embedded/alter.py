@@ -7,11 +7,13 @@ from datetime import tzinfo
 import duckdb
 import msgspec
 
+from . import meta
 from .catalog import Database, Table
 from .columns import SIZED, Column
 from .ddl import check_length, convert_tag, tag_token
 from .faults import Fault, no_column, no_table, unsupported
 from .literals import Clock
+from .log import Meta
 from .parser import Parser
 from .store import Store
 
@@ -75,6 +77,7 @@ def _add(store: Store, parser: Parser, table: Table, is_tag: bool) -> None:
         store.add_column(cursor, _where(table, is_tag), column)
         members = [*_members(table, is_tag), column]
         _keep(store, cursor, table, is_tag, members, table.next_column + 1)
+        _note(store, table, meta.added(table, column, is_tag=is_tag))
 
 
 def _drop(store: Store, parser: Parser, table: Table, is_tag: bool) -> None:
@@ -85,8 +88,10 @@ def _drop(store: Store, parser: Parser, table: Table, is_tag: bool) -> None:
     if column == table.columns[0] or len(members) < (1 if is_tag else 2):
         raise unsupported("dropping this column")
     with store.writing() as cursor:
+        store.topics.check_field(table, name)
         store.drop_column(cursor, _where(table, is_tag), column)
         _keep(store, cursor, table, is_tag, members, table.next_column)
+        _note(store, table, meta.dropped(table, column, is_tag=is_tag))
 
 
 def _modify(store: Store, parser: Parser, table: Table, is_tag: bool) -> None:
@@ -101,7 +106,10 @@ def _modify(store: Store, parser: Parser, table: Table, is_tag: bool) -> None:
             " can only be increased, not decreased",
         )
     check_length(type)
-    _replace(store, table, is_tag, column, Column(column.name, type, column.number))
+    with store.writing() as cursor:
+        wider = Column(column.name, type, column.number)
+        _replace(store, cursor, table, is_tag, column, wider)
+        _note(store, table, meta.widened(table, wider, is_tag=is_tag))
 
 
 def _rename(store: Store, parser: Parser, table: Table, is_tag: bool) -> None:
@@ -112,13 +120,27 @@ def _rename(store: Store, parser: Parser, table: Table, is_tag: bool) -> None:
         raise Fault(0x263C, "Duplicated column names")
     if not is_tag and table.is_super:
         raise unsupported("renaming a column of a super table")
-    _replace(store, table, is_tag, column, Column(name, column.type, column.number))
-
-
-def _replace(store: Store, table: Table, is_tag: bool, old: Column, new: Column) -> None:
-    members = [new if member == old else member for member in _members(table, is_tag)]
     with store.writing() as cursor:
-        _keep(store, cursor, table, is_tag, members, table.next_column)
+        store.topics.check_field(table, column.name)
+        _replace(store, cursor, table, is_tag, column, Column(name, column.type, column.number))
+        _note(store, table, meta.renamed(table, column, name, is_tag=is_tag))
+
+
+def _replace(
+    store: Store,
+    cursor: duckdb.DuckDBPyConnection,
+    table: Table,
+    is_tag: bool,
+    old: Column,
+    new: Column,
+) -> None:
+    members = [new if member == old else member for member in _members(table, is_tag)]
+    _keep(store, cursor, table, is_tag, members, table.next_column)
+
+
+def _note(store: Store, table: Table, change: Meta) -> None:
+    home = store.catalog.databases[table.database]
+    store.journal.note_meta(home, table.number, change, None if table.is_super else table.name)
 
 
 def _keep(
@@ -159,3 +181,4 @@ def _set_tags(store: Store, parser: Parser, home: Database, name: str, zone: tzi
             f"UPDATE {child.table.labels} SET {names} WHERE tid = ?",
             [*changes.values(), child.number],
         )
+        store.journal.note_meta(home, child.table.number, meta.tags_set(child, changes), name)

@@ -60,7 +60,7 @@ class Batch:
         """Store the rows; one with the time of a stored row changes the columns that it names."""
         self._merge_same_times()
         table = self.table.data
-        cursor.register("batch", self._arrays())
+        cursor.register("batch", self.arrays())
         try:
             low, high = min(self.values[0]), max(self.values[0])  # type: ignore[type-var]
             time = self.columns[0].stored
@@ -69,14 +69,14 @@ class Batch:
                 f" AND {table}.{time} BETWEEN {low} AND {high}"
             )
             names = ", ".join(column.stored for column in self.columns)
-            values = ", ".join(map(self._stored, self.columns))
+            values = ", ".join(map(self.stored, self.columns))
             insert = f"INSERT INTO {table} (tid, {names}) SELECT tid, {values} FROM batch"
             if len(self.columns) == len(self.table.columns):
                 cursor.execute(f"DELETE FROM {table} USING batch WHERE {same}")
                 cursor.execute(insert)
                 return
             changes = ", ".join(
-                f"{column.stored} = {self._stored(column)}" for column in self.columns[1:]
+                f"{column.stored} = {self.stored(column)}" for column in self.columns[1:]
             )
             cursor.execute(f"{insert} WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})")
             if changes:
@@ -98,7 +98,8 @@ class Batch:
         self.children = [child for child, _ in merged]
         self.values = [list(column) for column in zip(*merged.values(), strict=True)]
 
-    def _arrays(self) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Array]:
+        """The rows as DuckDB takes them, to be registered as ``batch``."""
         arrays: dict[str, Array] = {"tid": np.array(self.children, dtype="i8")}
         for column, values in zip(self.columns, self.values, strict=True):
             array = arrays[column.stored] = _array(column, values)
@@ -108,7 +109,7 @@ class Batch:
                 arrays[f"{column.stored}nan"] = np.ma.filled(np.isnan(array), False)
         return arrays
 
-    def _stored(self, column: Column) -> str:
+    def stored(self, column: Column) -> str:
         """The value of a column as the table wants it."""
         name = f"batch.{column.stored}"
         if column in self.with_nan:

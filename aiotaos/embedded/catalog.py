@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import zlib
 from dataclasses import dataclass, field
 
 import msgspec
@@ -59,8 +61,15 @@ class Child:
 
 @dataclass(slots=True)
 class Database:
+    """A database.
+
+    Attributes:
+        vgroups: Numbers of the parts that its tables are spread over.
+    """
+
     name: str
     precision: Precision
+    vgroups: tuple[int, ...]
     supers: dict[str, Table] = field(default_factory=dict)
     normals: dict[str, Table] = field(default_factory=dict)
     children: dict[str, Table] = field(default_factory=dict)
@@ -72,6 +81,11 @@ class Database:
         """The sub-table or normal table of this name."""
         table = self.normals.get(name) or self.children.get(name)
         return Child(name, table.children[name], table) if table is not None else None
+
+    def vgroup(self, name: str) -> int:
+        """The vgroup of a sub-table or normal table of this name."""
+        place = zlib.crc32(name.encode()) * len(self.vgroups) >> 32
+        return self.vgroups[place]
 
     def tables(self) -> list[Table]:
         return [*self.supers.values(), *self.normals.values()]
@@ -108,6 +122,12 @@ class Catalog:
 
     def __init__(self) -> None:
         self.databases: dict[str, Database] = {}
+        self._vgroups = itertools.count(2)  # as in a cluster, whose number 1 is the mnode's
+
+    def new_database(self, name: str, precision: Precision, vgroups: int) -> Database:
+        """A database, not yet entered, with so many vgroups of its own."""
+        numbers = tuple(next(self._vgroups) for _ in range(vgroups))
+        return Database(name, precision, numbers)
 
     def database(self, name: str | None) -> Database:
         """Find a database; without a name there is none chosen."""

@@ -13,12 +13,14 @@ from .expressions import RowCompiler, walk
 from .faults import Fault, no_column, no_database, no_table, table_exists, unsupported
 from .lexer import Token
 from .literals import BadValueError, Clock, convert
+from .log import Created
+from .meta import created_children, created_table, deleted, dropped_super, dropped_tables
 from .names import MAX_NAME, MAX_SHORT_NAME, check_name
 from .nodes import Name, Query, TableRef
 from .parser import Parser
 from .scopes import Compiled, scope_of
 from .sql import Context, Scope
-from .store import Store
+from .store import VGROUPS, Store
 
 _PRECISIONS = {"ms": Precision.MILLISECOND, "us": Precision.MICROSECOND, "ns": Precision.NANOSECOND}
 _OPTION_WORDS = """
@@ -31,6 +33,7 @@ _OPTION_WORDS = """
 _OPTIONS = frozenset(_OPTION_WORDS.split())
 _MAX_LENGTH = 65517
 _MIN_COLUMNS = 2
+_MAX_VGROUPS = 1024
 
 
 class Definitions:
@@ -85,6 +88,7 @@ class Definitions:
         if_not = _if_not_exists(parser)
         name = parser.identifier()
         precision = Precision.MILLISECOND
+        vgroups = VGROUPS
         while parser.token.kind != "end":
             option = parser.token.text
             if option != "precision" and option not in _OPTIONS:
@@ -95,6 +99,8 @@ class Definitions:
                 if value.kind != "string" or value.text not in _PRECISIONS:
                     raise Fault(0x2619, f"Invalid option precision: {value.text}")
                 precision = _PRECISIONS[value.text]
+            elif option == "vgroups":
+                vgroups = _vgroups(value)
         check_name(name, MAX_SHORT_NAME)
         with self._store.writing() as cursor:
             databases = self._store.catalog.databases
@@ -102,8 +108,9 @@ class Definitions:
                 if if_not:
                     return
                 raise Fault(0x0381, "Database already exists")
-            cursor.execute("INSERT INTO databases VALUES (?, ?)", [name, int(precision)])
-            databases[name] = Database(name, precision)
+            row = [name, int(precision), vgroups]
+            cursor.execute("INSERT INTO databases VALUES (?, ?, ?)", row)
+            databases[name] = self._store.catalog.new_database(name, precision, vgroups)
 
     def _drop_database(self, name: str, exists: bool) -> None:
         with self._store.writing() as cursor:
@@ -112,6 +119,7 @@ class Definitions:
                 if exists:
                     return
                 raise no_database()
+            self._store.topics.check_database(name)
             for table in database.tables():
                 self._store.drop_table(cursor, table)
             cursor.execute("DELETE FROM databases WHERE name = ?", [name])
@@ -156,11 +164,13 @@ class Definitions:
                 self._store.create_child(cursor, child, {})
                 table.children = {name: table.number}
             database.add(table)
+            only = None if table.is_super else name
+            self._store.journal.note_meta(database, table.number, created_table(table), only)
 
     def _create_children(self, parser: Parser, database: Database, name: str, if_not: bool) -> None:
         with self._store.writing() as cursor:
             self._check_alive(database)
-            created: list[tuple[Database, Child]] = []
+            created: list[tuple[Database, Created]] = []
             while True:
                 parser.expect_word("using")
                 home, super_name = self._qualified(parser)
@@ -168,20 +178,32 @@ class Definitions:
                 if table is None:
                     raise no_table()
                 tags = self._tags(parser, home, table)
-                known = database.exists(name) or any(child.name == name for _, child in created)
+                known = database.exists(name) or any(one.child.name == name for _, one in created)
                 if known and not if_not:
                     raise table_exists()
                 if not known:
                     check_name(name, MAX_NAME)
                     child = Child(name, self._store.next_number(), table)
                     self._store.create_child(cursor, child, tags)
-                    created.append((database, child))
+                    created.append((database, Created.now(child, tags)))
                 if parser.token.kind == "end":
                     break
                 if_not = _if_not_exists(parser)
                 database, name = self._qualified(parser)
-            for home, child in created:
-                home.add_child(child)
+            for home, one in created:
+                home.add_child(one.child)
+            self._note_children(created)
+
+    def _note_children(self, created: list[tuple[Database, Created]]) -> None:
+        """Note those of a super table and vgroup together."""
+        together: dict[tuple[int, int], list[tuple[Database, Created]]] = {}
+        for home, one in created:
+            key = (one.child.table.number, home.vgroup(one.child.name))
+            together.setdefault(key, []).append((home, one))
+        for (number, _), members in together.items():
+            home, first = members[0]
+            meta = created_children([one for _, one in members])
+            self._store.journal.note_meta(home, number, meta, first.child.name)
 
     def _tags(self, parser: Parser, home: Database, table: Table) -> dict[Column, object]:
         tags = list(table.tags)
@@ -219,6 +241,8 @@ class Definitions:
                 with self._store.writing() as cursor:
                     self._store.drop_child(cursor, child)
                     database.remove_child(child)
+                    gone = dropped_tables([name])
+                    self._store.journal.note_meta(database, child.table.number, gone, name)
             elif child is not None or table is not None:
                 self._drop_table(database, table or database.normals[name])
             elif not exists:
@@ -229,8 +253,12 @@ class Definitions:
 
     def _drop_table(self, database: Database, table: Table) -> None:
         with self._store.writing() as cursor:
+            self._store.topics.check_super(table)
             self._store.drop_table(cursor, table)
             database.remove(table)
+            gone = dropped_super(table) if table.is_super else dropped_tables([table.name])
+            only = None if table.is_super else table.name
+            self._store.journal.note_meta(database, table.number, gone, only)
 
     def delete(self, parser: Parser) -> int:
         """DELETE, by conditions on the time and on tags; returns the number of rows."""
@@ -257,8 +285,28 @@ class Definitions:
             rows = (
                 f"SELECT {scope.alias}.tid, {scope.alias}.{time} FROM {scope.relation}{condition}"
             )
+            self._note_deleted(cursor, table, rows, context.parameters.used(rows))
             sql = f"DELETE FROM {table.data} WHERE (tid, {time}) IN ({rows})"
             return _count(cursor.execute(sql, context.parameters.used(sql)))
+
+    def _note_deleted(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        table: Table,
+        rows: str,
+        parameters: dict[str, str],
+    ) -> None:
+        """Note of each sub-table the first and the last time that goes."""
+        if not self._store.journal.keeps(table.database):
+            return
+        home = self._store.catalog.databases[table.database]
+        names = {number: name for name, number in table.children.items()}
+        sql = (
+            f"SELECT tid, min(time), max(time) FROM ({rows}) AS r(tid, time) GROUP BY 1 ORDER BY 1"
+        )
+        for number, low, high in cursor.execute(sql, parameters).fetchall():
+            meta = deleted(names[number], table.columns[0].name, low, high)
+            self._store.journal.note_meta(home, table.number, meta, names[number])
 
 
 def _role(scope: Scope, name: Name) -> str:
@@ -303,6 +351,16 @@ def _option_value(parser: Parser) -> Token:
     while parser.accept_sign(","):
         parser.advance()
     return value
+
+
+def _vgroups(value: Token) -> int:
+    count = int(value.text) if value.text.isdigit() else 0
+    if not 1 <= count <= _MAX_VGROUPS:
+        raise Fault(
+            0x2617,
+            f"Invalid option vgroups: {value.text}, valid range: [1, {_MAX_VGROUPS}]",
+        )
+    return count
 
 
 def _columns(parser: Parser, first: int) -> list[Column]:

@@ -18,6 +18,7 @@ from .alter import alter
 from .catalog import SYSTEM_DATABASES
 from .ddl import Definitions
 from .faults import EXECUTOR, Fault, no_database, no_table, query_killed, unsupported
+from .groups import Groups
 from .insert import Insert
 from .parser import Parser
 from .queries import parse_query
@@ -28,6 +29,7 @@ from .select import QueryCompiler
 from .show import Listing, Shows
 from .sql import VERSION, Context
 from .store import Store
+from .topic_sql import TopicStatements
 
 BLOCK_ROWS = 4096
 MAX_SQL = 1048576
@@ -150,11 +152,14 @@ class Engine:
     Attributes:
         store: What they read and change.
         runs: Those that run at the moment.
+        groups: Who consumes the topics.
     """
 
     def __init__(self, path: str | None = None) -> None:
         self.store = Store(path)
         self.runs = Runs()
+        self.groups = Groups(self.store)
+        self._topics = TopicStatements(self.store, self.groups)
 
     def close(self) -> None:
         self.store.close()
@@ -195,6 +200,9 @@ class Engine:
                 raise no_database()
             state.database = name
             return Update(0)
+        listing = self._about_topics(parser, state)
+        if listing is not None:
+            return listing
         definitions = Definitions(self.store, state.database, state.zone, VERSION)
         if parser.accept_word("create"):
             definitions.create(parser)
@@ -223,6 +231,27 @@ class Engine:
         if parser.token.text in _KNOWN:
             raise unsupported(parser.token.text.upper())
         raise parser.error()
+
+    def _about_topics(self, parser: Parser, state: State) -> Update | Rows | None:
+        """Run a statement about topics; None if it is about something else."""
+        if parser.accept_word("create", "topic"):
+            self._topics.create(parser, state.database, state.zone)
+            return Update(0)
+        if parser.accept_word("drop", "topic"):
+            self._topics.drop(parser)
+            return Update(0)
+        if parser.accept_word("drop", "consumer", "group"):
+            self._topics.drop_group(parser)
+            return Update(0)
+        for word, show in (
+            ("topics", self._topics.topics),
+            ("consumers", self._topics.consumers),
+            ("subscriptions", self._topics.subscriptions),
+        ):
+            if parser.accept_word("show", word):
+                parser.expect_end()
+                return _listed(show())
+        return None
 
     def insert_points(
         self, database: str, data: str, protocol: int, precision: str, name_tag: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -16,6 +16,8 @@ from .catalog import Database, Table
 from .columns import FIXED_SIZE, SIZED, TIMESTAMP, Column, SqlType
 from .faults import Fault, no_table, too_long
 from .lines import Point, Value, other_type, parse_points, required
+from .log import Meta
+from .meta import added, created_table, widened
 from .store import Store
 from .writer import Writer
 
@@ -129,7 +131,7 @@ def _fit(store: Store, home: Database, name: str, rows: list[_Row]) -> None:
             return
         changed = _changed(table, columns, tags)
         if changed is not None:
-            _alter(store, cursor, table, changed)
+            _alter(store, cursor, home, table, changed)
 
 
 def _create(
@@ -153,6 +155,7 @@ def _create(
     table = Table(number, home.name, name, True, members[:count], members[count:], len(members))
     store.create_table(cursor, table)
     home.add(table)
+    store.journal.note_meta(home, number, created_table(table))
 
 
 def _changed(table: Table, columns: _Needs, tags: _Needs) -> Table | None:
@@ -178,14 +181,35 @@ def _changed(table: Table, columns: _Needs, tags: _Needs) -> Table | None:
     return msgspec.structs.replace(table, columns=both[0], tags=both[1], next_column=number)
 
 
-def _alter(store: Store, cursor: duckdb.DuckDBPyConnection, table: Table, changed: Table) -> None:
+def _alter(
+    store: Store,
+    cursor: duckdb.DuckDBPyConnection,
+    home: Database,
+    table: Table,
+    changed: Table,
+) -> None:
     for where, members in ((table.data, changed.columns), (table.labels, changed.tags)):
         for member in members:
             if member.number >= table.next_column:
                 store.add_column(cursor, where, member)
     store.update_table(cursor, changed)
+    for meta in _changes(table, changed):
+        store.journal.note_meta(home, table.number, meta)
     table.columns, table.tags = changed.columns, changed.tags
     table.next_column = changed.next_column
+
+
+def _changes(table: Table, changed: Table) -> Iterator[Meta]:
+    """What the consumers of topics read of it."""
+    for is_tag, old, new in (
+        (False, table.columns, changed.columns),
+        (True, table.tags, changed.tags),
+    ):
+        for member in new:
+            if member.number >= table.next_column:
+                yield added(table, member, is_tag=is_tag)
+            elif member not in old:
+                yield widened(table, member, is_tag=is_tag)
 
 
 def _type(name: str, need: tuple[TypeCode, int]) -> SqlType:

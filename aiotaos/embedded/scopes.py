@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 from ..types import Precision
 from .catalog import Catalog, Child, Table
-from .columns import TBNAME, SqlType
+from .columns import BIGINT, TBNAME, SqlType
 from .expressions import RowCompiler, conjuncts
 from .faults import unsupported
 from .nodes import Binary, Expr, Join, Name, Query, Source, SubQuery, TableRef
-from .sql import Context, Scope, Visible
+from .sql import SEQUENCE, Context, Scope, Visible
 from .system import system_scope
 
 
@@ -58,7 +58,7 @@ def _table_scope(context: Context, catalog: Catalog, ref: TableRef) -> Scope:
     table = found.table if isinstance(found, Child) else found
     alias = context.alias()
     shown = ref.alias or ref.name
-    relation = f"({_rows(table, found)}) AS {alias}"
+    relation = f"({_rows(table, found, context.written)}) AS {alias}"
     visible = [
         Visible(shown, column.name, f"{alias}.{column.stored}", column.type, "column")
         for column in table.columns
@@ -70,24 +70,29 @@ def _table_scope(context: Context, catalog: Catalog, ref: TableRef) -> Scope:
     visible.append(Visible(shown, "tbname", f"{alias}.tbname", TBNAME, "tbname"))
     is_single = isinstance(found, Child)
     time = visible[0].sql
+    order = time if is_single else f"{alias}.tid, {time}"
+    if context.written:
+        visible.append(Visible(None, SEQUENCE, f"{alias}.seq", BIGINT, "sequence"))
+        order = f"{alias}.seq, {order}"
     return Scope(
         relation,
         visible,
         catalog.databases[database].precision,
         is_single,
-        time if is_single else f"{alias}.tid, {time}",
+        order,
         _label_rows(table, found),
         alias,
     )
 
 
-def _rows(table: Table, found: Table | Child) -> str:
+def _rows(table: Table, found: Table | Child, written: str) -> str:
     columns = ", ".join(f"d.{column.stored}" for column in table.columns)
+    columns += ", d.seq" if written else ""
     tags = "".join(f", t.{tag.stored}" for tag in table.tags)
     only = f" WHERE d.tid = {found.number}" if isinstance(found, Child) else ""
     return (
         f"SELECT t.tid, t.tbname{tags}, {columns}"
-        f" FROM {table.data} AS d JOIN {table.labels} AS t ON d.tid = t.tid{only}"
+        f" FROM {written or table.data} AS d JOIN {table.labels} AS t ON d.tid = t.tid{only}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..types import Precision, TypeCode
 from . import windows
@@ -36,6 +37,17 @@ class QueryCompiler:
         if isinstance(query, Union):
             return self._union(query)
         return self._select(query)
+
+    def expanded(self, select: Select) -> tuple[Select, Scope]:
+        """A SELECT from a table with ``*`` written out, and what its names stand for.
+
+        Raises:
+            Fault: There is no such table.
+        """
+        if select.source is None:
+            raise unsupported("SELECT without FROM")
+        scope = scope_of(self.context, self.catalog, select.source, self.compile)
+        return replace(select, items=tuple(_expand(select.items, scope))), scope
 
     def _union(self, union: Union) -> Compiled:
         left, right = self.compile(union.left), self.compile(union.right)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,7 @@ from .engine import Engine
 from .legacy import LegacyRest
 from .rest import Rest
 from .session import Session
+from .tmq_session import TmqSession
 from .writes import Writes
 
 _MAX_BODY = 64 * 1024 * 1024
@@ -24,7 +26,7 @@ _PING_SECONDS = 54.0
 
 
 class Server:
-    """A development server that speaks taosAdapter's ``/ws``, ``/rest/sql``, InfluxDB and OpenTSDB.
+    """A development server that speaks taosAdapter's protocols, WebSocket and HTTP.
 
     Args:
         port: 0 takes any free one, see :attr:`port` once it runs.
@@ -150,7 +152,22 @@ class Server:
         return app
 
     def _add_routes(self, router: web.UrlDispatcher, engine: Engine) -> None:
+        def session(socket: web.WebSocketResponse) -> Session:
+            return Session(engine, self._access, socket)
+
+        def consumer(socket: web.WebSocketResponse) -> TmqSession:
+            return TmqSession(engine, self._access, socket)
+
         async def websocket(request: web.Request) -> web.StreamResponse:
+            return await converse(request, session)
+
+        async def tmq(request: web.Request) -> web.StreamResponse:
+            return await converse(request, consumer)
+
+        async def converse(
+            request: web.Request,
+            begin: Callable[[web.WebSocketResponse], Session | TmqSession],
+        ) -> web.StreamResponse:
             socket = web.WebSocketResponse(
                 timeout=_CLOSE_SECONDS, max_msg_size=0, heartbeat=_PING_SECONDS
             )
@@ -160,13 +177,14 @@ class Server:
                 return web.Response(status=400)
             self._sockets.add(socket)
             try:
-                await Session(engine, self._access, socket).run()
+                await begin(socket).run()
             finally:
                 self._sockets.discard(socket)
             return socket
 
         rest = Rest(engine, self._access)
         router.add_get("/ws", websocket)
+        router.add_get("/rest/tmq", tmq)
         router.add_post("/rest/sql", rest.sql)
         router.add_post("/rest/sql/{db}", rest.sql)
         router.add_get("/rest/login/{user}/{password}", rest.login)

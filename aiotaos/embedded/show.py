@@ -9,25 +9,13 @@ from dataclasses import dataclass
 from ..types import DECIMALS, TypeCode
 from .catalog import SYSTEM_DATABASES, Catalog, Child, Database, Table
 from .columns import INT, INTEGERS, TBNAME, TEXTS, Column, SqlType, text
+from .encodings import LEVEL, encoding
 from .faults import Fault, no_table, unsupported
 from .parser import Parser
 from .store import Store
 from .system import DATABASE, NAME
 
 _CREATE = text(3145726)
-_ENCODINGS = {
-    TypeCode.TIMESTAMP: ("delta-i", "lz4"),
-    TypeCode.FLOAT: ("delta-d", "lz4"),
-    TypeCode.DOUBLE: ("delta-d", "lz4"),
-    TypeCode.BOOL: ("bit-packing", "zstd"),
-    TypeCode.TINYINT: ("simple8b", "zlib"),
-    TypeCode.UTINYINT: ("simple8b", "zlib"),
-    TypeCode.SMALLINT: ("simple8b", "zlib"),
-    TypeCode.USMALLINT: ("simple8b", "zlib"),
-    TypeCode.GEOMETRY: ("disabled", "lz4"),
-    TypeCode.BLOB: ("disabled", "lz4"),
-}
-_DISABLED = ("disabled", "zstd")
 _BLOB_SHOWN = 5
 
 
@@ -179,8 +167,7 @@ def _description(column: Column, *, is_tag: bool) -> tuple[object, ...]:
     length = _BLOB_SHOWN if type.code is TypeCode.BLOB else type.length
     if is_tag:
         return (column.name, name, length, "TAG", "disabled", "disabled", "disabled")
-    plain = ("simple8b", "lz4") if type.code in INTEGERS else _DISABLED
-    return (column.name, name, length, "", *_ENCODINGS.get(type.code, plain), "medium")
+    return (column.name, name, length, "", *encoding(type.code), LEVEL)
 
 
 def _tables(home: Database, kind: str) -> list[str]:

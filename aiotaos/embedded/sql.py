@@ -16,6 +16,8 @@ from .nodes import Literal
 VERSION = "3.3.7.0"
 """The version of TDengine that the server answers like."""
 
+SEQUENCE = " seq"
+"""The name, which no statement can write, of the ``seq`` of rows from :attr:`Context.written`."""
 _PARAMETER = re.compile(r"\$p\d+\b")
 
 
@@ -126,6 +128,8 @@ class Context:
 
     Attributes:
         running: The rows of perf_queries; None where they cannot be had.
+        written: A relation to read the rows of the table from, which also has a column ``seq``;
+            ``""`` for those that are stored.
     """
 
     database: str
@@ -135,6 +139,7 @@ class Context:
     parameters: Parameters = field(default_factory=Parameters)
     aliases: int = 0
     moments: dict[Precision, int] = field(default_factory=dict)
+    written: str = ""
 
     def alias(self) -> str:
         """A new name for a relation."""

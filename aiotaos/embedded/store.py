@@ -11,9 +11,11 @@ import duckdb
 import msgspec
 
 from ..types import Precision
-from .catalog import Catalog, Child, Database, Table
+from .catalog import Catalog, Child, Table
 from .columns import Column
 from .faults import Fault
+from .log import Journal
+from .topics import Topics
 
 _SETTINGS = {
     "threads": "1",  # ties and sums come out alike each time
@@ -27,6 +29,8 @@ _SETTINGS = {
 }
 
 
+VGROUPS = 2
+"""The vgroups of a database that does not ask for more or less."""
 _PATIENCE = 5.0  # seconds that closing waits for a statement to end
 _INTERVAL = 0.002
 
@@ -36,10 +40,16 @@ class Store:
 
     Reading needs no lock: DuckDB gives each cursor its own view. Writing happens under
     ``writing()``, one writer at a time, in one transaction for rows and catalog.
+
+    Attributes:
+        journal: What was written to databases that have topics.
+        topics: The topics, which like the journal last as long as the process.
     """
 
     def __init__(self, path: str | None) -> None:
         self.catalog = Catalog()
+        self.journal = Journal()
+        self.topics = Topics()
         self._lock = threading.Lock()
         self._stopping = False
         self._cursors: dict[int, duckdb.DuckDBPyConnection] = {}
@@ -48,14 +58,17 @@ class Store:
             self._connection.execute(f"SET {name} = {value}")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS databases (name VARCHAR, precision INTEGER);"
+            f"ALTER TABLE databases ADD COLUMN IF NOT EXISTS vgroups INTEGER DEFAULT {VGROUPS};"
             "CREATE TABLE IF NOT EXISTS tables (number BIGINT, database VARCHAR, body VARCHAR)"
         )
         self._load()
 
     def _load(self) -> None:
         run = self._connection.execute
-        for name, precision in run("SELECT name, precision FROM databases").fetchall():
-            self.catalog.databases[name] = Database(name, Precision(precision))
+        databases = run("SELECT name, precision, vgroups FROM databases").fetchall()
+        for name, precision, vgroups in databases:
+            home = self.catalog.new_database(name, Precision(precision), vgroups)
+            self.catalog.databases[name] = home
         rows = run("SELECT database, body FROM tables ORDER BY number").fetchall()
         self._next = 1
         for database, body in rows:
@@ -115,7 +128,8 @@ class Store:
     def writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Hold the write lock and a transaction; commit at the end, roll back on an error.
 
-        The catalog in memory must be changed after the last thing that can fail.
+        The catalog in memory must be changed after the last thing that can fail. What is noted in
+        the journal is published with the commit.
         """
         with self._lock:
             cursor = self.cursor()
@@ -123,7 +137,9 @@ class Store:
                 cursor.execute("BEGIN")
                 yield cursor
                 cursor.execute("COMMIT")
+                self.journal.publish()
             except BaseException:
+                self.journal.discard()
                 with suppress(duckdb.Error):
                     cursor.execute("ROLLBACK")
                 raise

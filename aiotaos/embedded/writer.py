@@ -11,6 +11,7 @@ from .batch import Batch, Values
 from .catalog import Child, Database, Table
 from .columns import TBNAME, Column
 from .faults import Fault, no_table, table_exists, table_of_another
+from .log import Created
 from .names import MAX_NAME, check_name
 from .store import Store
 
@@ -28,11 +29,16 @@ class Writer:
         self._store = store
         self._cursor = cursor
         self._batches: list[Batch] = []
-        self._created: dict[tuple[str, str], Child] = {}
+        self._created: dict[tuple[str, str], Created] = {}
+        self._names: dict[int, str] = {}
 
     def child(self, home: Database, name: str) -> Child | None:
         """The sub-table or normal table of this name, also a new one."""
-        return self._created.get((home.name, name)) or home.child(name)
+        created = self._created.get((home.name, name))
+        child = created.child if created is not None else home.child(name)
+        if child is not None:
+            self._names[child.number] = name
+        return child
 
     def create(self, home: Database, name: str, table: Table, tags: dict[Column, object]) -> Child:
         """Make a new sub-table with these tags; the others are NULL.
@@ -45,13 +51,16 @@ class Writer:
         check_name(name, MAX_NAME)
         child = Child(name, self._store.next_number(), table)
         self._store.create_child(self._cursor, child, tags)
-        self._created[home.name, name] = child
+        self._created[home.name, name] = Created.now(child, tags)
+        self._names[child.number] = name
         return child
 
     def add(
         self, table: Table, columns: tuple[Column, ...], child: int, values: Sequence[Values]
     ) -> None:
         """Add rows of a sub-table, given as columns, among them the time, which is never NULL.
+
+        The sub-table was found, or made, by this writer.
 
         Raises:
             Fault: A time is out of range.
@@ -111,6 +120,18 @@ class Writer:
         for batch in self._batches:
             batch.write(self._cursor)
         affected = len(set().union(*(batch.keys() for batch in self._batches)))
-        for (database, _), child in self._created.items():
-            self._store.catalog.databases[database].add_child(child)
+        for (database, _), created in self._created.items():
+            self._store.catalog.databases[database].add_child(created.child)
+        self._note()
         return affected
+
+    def _note(self) -> None:
+        """Note the rows in the logs of the databases that have any."""
+        journal = self._store.journal
+        written = {batch.table.database for batch in self._batches}
+        for database in written | {name for name, _ in self._created}:
+            if journal.keeps(database):
+                home = self._store.catalog.databases[database]
+                batches = [batch for batch in self._batches if batch.table.database == database]
+                created = [one for (name, _), one in self._created.items() if name == database]
+                journal.note_rows(home, batches, self._names, created)

@@ -70,12 +70,21 @@ class Call:
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
 
+def text_of(reply: Reply) -> Message:
+    """A reply as the JSON that it should be.
+
+    Raises:
+        ProtocolError: It is a block, or a message of a subscription.
+    """
+    if isinstance(reply, (frames.FetchReply, RawReply)):
+        raise ProtocolError("the server answered with a block where none was asked for")
+    return reply
+
+
 def read_late(reply: Reply, cls: type[_Typed]) -> _Typed | None:
     """What a late answer granted; None if it is a refusal, a block, or cannot be read."""
-    if isinstance(reply, (frames.FetchReply, RawReply)):
-        return None
     try:
-        message = messages.parse(reply, cls)
+        message = messages.parse(text_of(reply), cls)
     except ProtocolError:
         return None
     return None if message.code else message
@@ -267,9 +276,7 @@ class Calls:
             call.reply.exception()  # the waiter may have been cancelled in the same turn
 
     def _read(self, raw: Reply, reply: type[_Typed], call: Call) -> _Typed:
-        if isinstance(raw, (frames.FetchReply, RawReply)):
-            raise ProtocolError("the server answered with a block where none was asked for")
-        message = messages.parse(raw, reply)
+        message = messages.parse(text_of(raw), reply)
         if message.code:
             raise self.refusal(message.code, message.message, call.req_id, call.sql)
         return message

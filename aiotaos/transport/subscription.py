@@ -14,7 +14,7 @@ from ..options import Address, Options
 from ..protocol import messages, tmq
 from ..protocol import tmq_messages as wire
 from .base import Deadline, next_req_id, parsed_version
-from .calls import Call, Calls, Reply
+from .calls import Call, Calls, Reply, text_of
 from .framing import Message
 from .servers import Place
 
@@ -142,7 +142,7 @@ class Subscription:
         raise ProtocolError("the server answered a fetch without data", endpoint=self.endpoint)
 
     def _check_refusal(self, reply: Reply, call: Call) -> None:
-        envelope = messages.parse(reply, messages.Envelope)  # type: ignore[arg-type]
+        envelope = messages.parse(text_of(reply), messages.Envelope)
         if envelope.code:
             raise self._calls.refusal(envelope.code, envelope.message, call.req_id, None)
 

@@ -12,7 +12,7 @@ from ..protocol import frames, messages
 from ..protocol.bind import Binding
 from ..protocol.block import Block, parse_block
 from .base import Deadline, ServerResult, ServerStatement, next_req_id, parsed_version
-from .calls import Call, Calls, Reply, read_late
+from .calls import Call, Calls, Reply, read_late, text_of
 from .framing import Message
 from .servers import Place
 from .statements import Statements
@@ -232,7 +232,7 @@ class WebSocketTransport:
         self.request_block(result)
         reply = await self._wait_for_block(result, deadline)
         if not isinstance(reply, frames.FetchReply):
-            step = messages.parse(reply, messages.FetchReply)
+            step = messages.parse(text_of(reply), messages.FetchReply)
             self._check(step, result)
             if step.completed:
                 return None
@@ -242,7 +242,7 @@ class WebSocketTransport:
             self._calls.start(call, messages.request("fetch_block", arguments))
             reply = await self._wait_for_block(result, deadline)
         if not isinstance(reply, frames.FetchReply):
-            self._check(messages.parse(reply, messages.Envelope), result)
+            self._check(messages.parse(text_of(reply), messages.Envelope), result)
             raise ProtocolError("the server answered fetch_block without a block")
         self._check(reply, result)
         return reply.block

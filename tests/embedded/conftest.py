@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -12,6 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from aiotaos import Field, Precision, TypeCode
 from aiotaos.embedded import Server
 from aiotaos.embedded.engine import Engine, Rows, State, Update
 from aiotaos.protocol import frames
@@ -97,6 +99,104 @@ class Socket:
 async def fresh(http: aiohttp.ClientSession) -> AsyncIterator[Socket]:
     async with http.ws_connect("/ws") as socket:
         yield Socket(socket)
+
+
+class Subscriber(Socket):
+    """A client at ``/rest/tmq``: one consumer."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        super().__init__(socket)
+        self.req_id = 0
+        self.last = 0
+
+    async def ask(self, action: str, **args: Any) -> dict[str, Any]:
+        """The answer, but for what it took."""
+        self.req_id += 1
+        await self.send(action, req_id=self.req_id, **args)
+        return await self.told()
+
+    async def told(self) -> dict[str, Any]:
+        reply = await self.receive()
+        assert reply.pop("timing") >= 0
+        return reply
+
+    async def do(self, action: str, **args: Any) -> dict[str, Any]:
+        reply = await self.ask(action, **args)
+        assert (reply["code"], reply["message"]) == (0, ""), reply
+        return reply
+
+    async def subscribe(self, *topics: str, group_id: str = "g", **options: Any) -> dict[str, Any]:
+        given = {"offset_rest": "earliest", "auto_commit": "false", "enable_batch_meta": "1"}
+        login = {"user": "root", "password": "taosdata", "group_id": group_id}
+        return await self.ask("subscribe", **login, topics=topics, **{**given, **options})
+
+    async def poll(self, blocking_time: int = 0) -> dict[str, Any]:
+        """The next message, if there is one."""
+        reply = await self.do("poll", blocking_time=blocking_time, message_id=self.last)
+        self.last = reply["message_id"] or self.last
+        return reply
+
+    async def raw(self, action: str, id: int) -> bytes:
+        self.req_id += 1
+        await self.send(action, req_id=self.req_id, message_id=id)
+        return await self.socket.receive_bytes()
+
+    async def blocks(self, id: int) -> list[tuple[str, list[str], list[tuple[Any, ...]]]]:
+        """The blocks of a message: table, columns and rows; times are numbers."""
+        found = []
+        while not (head := await self.do("fetch", message_id=id))["completed"]:
+            frame = await self.raw("fetch_block", id)
+            fields = tuple(
+                map(
+                    Field,
+                    head["fields_names"],
+                    map(TypeCode, head["fields_types"]),
+                    head["fields_lengths"],
+                )
+            )
+            precision = Precision(head["precision"])
+            block = parse_block(frame[24:], precision=precision)
+            rows = RowDecoder(fields, precision, timestamp="int").rows(block)
+            assert len(rows) == head["rows"]
+            found.append((head["table_name"], head["fields_names"], rows))
+        return found
+
+    async def metas(self, id: int) -> Any:
+        return (await self.do("fetch_json_meta", message_id=id))["data"]
+
+    async def drain(self) -> list[tuple[str, list[str], list[tuple[Any, ...]]]]:
+        """The blocks of all messages that are there; changes of what exists are passed over."""
+        found = []
+        while (message := await self.poll())["have_message"]:
+            if message["message_type"] != 2:
+                found += await self.blocks(message["message_id"])
+        return found
+
+
+@pytest.fixture
+async def subscriber(
+    http: aiohttp.ClientSession,
+) -> AsyncIterator[Callable[[], Awaitable[Subscriber]]]:
+    """Open sockets at ``/rest/tmq``."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def connect() -> Subscriber:
+            return Subscriber(await stack.enter_async_context(http.ws_connect("/rest/tmq")))
+
+        yield connect
+
+
+@pytest.fixture
+def sql(rest: Rest) -> Callable[..., Awaitable[Any]]:
+    """Run statements that succeed; returns the rows of the last one."""
+
+    async def run(*statements: str) -> Any:
+        for statement in statements:
+            answer = await rest(statement)
+            assert answer["code"] == 0, (statement, answer)
+        return answer["data"]
+
+    return run
 
 
 @pytest.fixture
