@@ -201,7 +201,7 @@ class Consumer:
             if commit is None:
                 commit_these = self._done if self._told.auto_commit else {}
             else:
-                commit_these = dict(reader.positions) if commit else {}
+                commit_these = reader.offsets() if commit else {}
             if reader.is_connected:
                 await self._commit_changed(reader, commit_these, Deadline(timeout))
         except Error as error:
@@ -339,7 +339,7 @@ class Consumer:
             held = reader.held
             if held is not None:
                 await reader.commit_held(held, deadline)
-            offsets = dict(reader.positions)
+            offsets = reader.offsets()
         elif isinstance(what, Mapping):
             offsets = {
                 _place(place): whole_number("offset", offset) for place, offset in what.items()

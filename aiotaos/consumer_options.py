@@ -55,7 +55,7 @@ class ConsumerOptions:
         auto_commit: Whether this side commits what the application has finished with.
         commit_interval: Seconds between two such commits.
         poll_interval: Seconds after which the server drops a member that does not poll.
-        is_snapshot: Whether the server sends what is stored before it reads the log.
+        rows_of_cut: Rows of a message from which on the server may have cut it.
         properties: What libtaos is told, by its own keys.
     """
 
@@ -65,7 +65,7 @@ class ConsumerOptions:
     auto_commit: bool
     commit_interval: float
     poll_interval: float
-    is_snapshot: bool
+    rows_of_cut: int
     properties: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -130,7 +130,7 @@ class ConsumerOptions:
             properties.get("enable.auto.commit", "true") == "true" and not replays,
             int(properties.get("auto.commit.interval.ms", "5000")) / 1000,
             int(properties.get("max.poll.interval.ms", "300000")) / 1000,
-            properties.get("experimental.snapshot.enable") == "true",
+            int(properties.get("min.poll.rows", "4096")),
             properties,
         )
 

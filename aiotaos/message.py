@@ -32,17 +32,20 @@ class Message:
         database: Name of its database.
         vgroup_id: The vgroup.
         offset: Where the message begins in the vgroup; of META where it ends; None in a snapshot.
-        next_offset: Where the vgroup goes on behind the message; it is what is committed. None in
-            a snapshot.
+        end: Where the vgroup goes on behind the message; None in a snapshot.
+        next_offset: What is committed: ``end``, or, where that may be in the middle of what one
+            INSERT wrote, an offset before it. None in a snapshot.
         kind: What it holds.
         blocks: Its rows.
         metas: Its changes of tables, as TDengine's JSON tells them.
         size: Bytes that came.
+        is_cut: Whether it may end in the middle of what one INSERT wrote; what follows has the
+            rest.
     """
 
     __slots__ = (
-        "blocks", "database", "id", "kind", "metas", "next_offset", "offset", "size", "topic",
-        "vgroup_id",
+        "blocks", "database", "end", "id", "is_cut", "kind", "metas", "next_offset", "offset",
+        "size", "topic", "vgroup_id",
     )  # fmt: skip
 
     def __init__(
@@ -52,22 +55,24 @@ class Message:
         database: str,
         vgroup_id: int,
         offset: int | None,
-        next_offset: int | None,
+        end: int | None,
         kind: MessageKind,
         blocks: Sequence[TableBlock],
         metas: Sequence[dict[str, Any]],
         size: int,
+        is_cut: bool,
     ) -> None:
         self.id = id
         self.topic = topic
         self.database = database
         self.vgroup_id = vgroup_id
         self.offset = offset
-        self.next_offset = next_offset
+        self.end = self.next_offset = end
         self.kind = kind
         self.blocks = blocks
         self.metas = metas
         self.size = size
+        self.is_cut = is_cut
 
     def __repr__(self) -> str:
         return (

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from .consumer_options import ConsumerOptions
 from .errors import ConnectionError, Error, TimeoutError, TmqError, copied
 from .message import Message, MessageKind
+from .progress import Progress
 from .protocol.block import Block, Row
 from .protocol.rows import RowDecoder
 from .protocol.tmq import MessageParser, TableBlock
@@ -54,7 +55,7 @@ class Reader:
         on_change: Called with the vgroups that were assigned and those that were revoked.
 
     Attributes:
-        positions: The offsets behind what was given out, or sought; by topic and vgroup.
+        progress: How far the application is, by topic and vgroup.
         assigned: The vgroups that this consumer reads, as far as known.
         last_poll: When the server was last polled, as a time of the event loop; None before.
         last: The message that was given out last.
@@ -86,11 +87,11 @@ class Reader:
         self._changed = asyncio.Event()  # something came, was taken, or ended
         self._task: asyncio.Task[None] | None = None
         self._failure: Error | None = None
-        self._resume: dict[Place, int] = {}
+        self._resume: set[Place] = set()  # where the server must be told to go on
         self._next_watch = 0.0
         self._held: Message | None = None  # of a snapshot: nothing is polled until it is done with
         self._finished: int | None = None  # its id, when the application is done with it
-        self.positions: dict[Place, int] = {}
+        self.progress: dict[Place, Progress] = {}
         self.assigned: frozenset[Place] = frozenset()
         self.last_poll: float | None = None
         self.last: Message | None = None
@@ -191,7 +192,7 @@ class Reader:
         """Subscribe again; go on where the application is, or where somebody else has committed."""
         async with self._turn:
             self._forget(None)
-            self._resume = dict(self.positions)
+            self._resume = set(self.progress)
             self._held = self._finished = None
             backoff = Backoff(self._options)
             for attempt in range(self._options.conn_retries + 1):
@@ -231,15 +232,26 @@ class Reader:
             place = (reply.topic, reply.vgroup_id)
             if self._resume and await self._sought(transport, place):
                 return
-            if is_full and reply.message_type == MessageType.DATA and reply.offset >= 0:
+            is_data = reply.message_type == MessageType.DATA and reply.offset >= 0
+            if is_full and is_data and not self._is_cut_at(place):
                 await transport.seek(*place, reply.offset, self._deadline())
                 return  # it comes again when there is room
             message = await self._message(transport, reply)
+            if message is None:
+                return
         self._waiting.append(message)
         self._bytes += message.size
-        if message.next_offset is None:
+        if message.end is None:
             self._held = message
         self._changed.set()
+
+    def _is_cut_at(self, place: Place) -> bool:
+        """Whether the rest of an INSERT is still to come, which a seek would lose."""
+        of_place = [message for message in self._waiting if message.place == place]
+        if of_place:
+            return of_place[-1].is_cut
+        progress = self.progress.get(place)
+        return progress is not None and progress.end != progress.safe
 
     async def _needs_poll(self) -> bool:
         """Wait until there is room, or it is time for a sign of life; whether it is the latter."""
@@ -252,8 +264,8 @@ class Reader:
             await self._change(Deadline(due - now))
         return False
 
-    async def _message(self, transport: Subscription, reply: PollReply) -> Message:
-        """What a poll has brought."""
+    async def _message(self, transport: Subscription, reply: PollReply) -> Message | None:
+        """What a poll has brought; None if all of it was given out before."""
         try:
             kind = _KINDS[MessageType(reply.message_type)]
         except (KeyError, ValueError):
@@ -265,14 +277,21 @@ class Reader:
         blocks: list[TableBlock] = []
         metas: list[dict[str, object]] = []
         size = 0
-        next_offset: int | None = reply.offset
+        is_cut = False
+        end: int | None = reply.offset
         offset = reply.offset if reply.offset >= 0 else None
         if kind is not MessageKind.DATA:
             metas = await transport.fetch_meta(reply.message_id, self._deadline())
         if kind is not MessageKind.META:
             raw = await transport.fetch(reply.message_id, self._deadline())
-            blocks, next_offset = self._parser.parse(raw.data, raw.raw_type)
+            blocks, end = self._parser.parse(raw.data, raw.raw_type)
             size = len(raw.data)
+            is_cut = sum(map(len, blocks)) >= self._told.rows_of_cut and blocks[0].table is None
+            progress = self.progress.get((reply.topic, reply.vgroup_id))
+            if progress is not None:
+                came, blocks = blocks, progress.fresh(blocks)
+                if came and not blocks:
+                    return None
             for block in blocks:
                 block.decoded_by(self._rows)
         return Message(
@@ -281,11 +300,12 @@ class Reader:
             reply.database,
             reply.vgroup_id,
             offset,
-            next_offset if next_offset is None or next_offset >= 0 else None,
+            end if end is None or end >= 0 else None,
             kind,
             blocks,
             metas,
             size,
+            is_cut,
         )
 
     def _rows(self, block: Block) -> list[Row]:
@@ -304,15 +324,19 @@ class Reader:
 
         Somebody else may have read on meanwhile, and committed.
         """
-        wanted = self._resume.pop(place, None)
-        if wanted is None:
+        if place not in self._resume:
             return False
+        self._resume.discard(place)
+        progress = self.progress[place]
         [committed] = await transport.committed([place], self._deadline())
+        wanted = max(progress.safe, committed or 0)
         try:
-            await transport.seek(*place, max(wanted, committed or 0), self._deadline())
+            await transport.seek(*place, wanted, self._deadline())
         except TmqError as error:  # the server has it no more
             _logger.warning("consumer of %s: %s", self.topics, error)
+            del self.progress[place]
             return False
+        progress.restart(wanted)
         return True
 
     def _deadline(self) -> Deadline:
@@ -379,8 +403,11 @@ class Reader:
         self._bytes -= message.size
         self._changed.set()
         self.last = message
-        if message.next_offset is not None:
-            self.positions[message.place] = message.next_offset
+        if message.end is not None:
+            start = message.end if message.offset is None else message.offset
+            progress = self.progress.setdefault(message.place, Progress(start))
+            progress.advance(start, message.end, message.blocks, message.is_cut)
+            message.next_offset = progress.safe
         return message
 
     @property
@@ -395,11 +422,15 @@ class Reader:
 
     def starts(self) -> dict[Place, int]:
         """Where the application is, by vgroup: behind what it got, or before what waits for it."""
-        starts = dict(self.positions)
+        starts = {place: progress.end for place, progress in self.progress.items()}
         for message in self._waiting:
             if message.offset is not None and message.kind is not MessageKind.META:
                 starts.setdefault(message.place, message.offset)
         return starts
+
+    def offsets(self) -> dict[Place, int]:
+        """What is to be committed when the application is done with all that it got."""
+        return {place: progress.safe for place, progress in self.progress.items()}
 
     async def commit_held(self, message: Message, deadline: Deadline) -> None:
         """Commit a message of a snapshot, which has no offset: everything polled is committed.
@@ -425,8 +456,8 @@ class Reader:
             await transport.assignment(place[0], deadline)  # it must know the range
             await transport.seek(*place, offset, deadline)
             self._forget(place)
-            self._resume.pop(place, None)
-            self.positions[place] = offset
+            self._resume.discard(place)
+            self.progress[place] = Progress(offset)
 
     def _forget(self, place: Place | None) -> None:
         """Throw away what was read ahead, of one vgroup or of all."""

@@ -156,9 +156,10 @@ class TableBlock(Block):
 
     Attributes:
         table: Name of the table; None where the server does not tell it, as for topics of a query.
+        raw: The raw block.
     """
 
-    __slots__ = ("table",)
+    __slots__ = ("raw", "table")
 
     def __init__(
         self,
@@ -167,9 +168,11 @@ class TableBlock(Block):
         columns: Sequence[Column],
         rows: int,
         table: str | None,
+        raw: memoryview,
     ) -> None:
         super().__init__(fields, precision, columns, rows)
         self.table = table
+        self.raw = raw
 
     def __repr__(self) -> str:
         whose = "" if self.table is None else f" of {self.table!r}"
@@ -259,7 +262,8 @@ class MessageParser:
         if with_table:
             table, end = _string(view, end)
         block = parse_block(raw, fields=fields, precision=precision)
-        return TableBlock(block.fields, block.precision, block.columns, len(block), table), end
+        made = TableBlock(block.fields, block.precision, block.columns, len(block), table, raw)
+        return made, end
 
     def _schema(
         self, view: memoryview, position: int, raw: memoryview
