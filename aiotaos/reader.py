@@ -28,7 +28,7 @@ from .types import Field
 Place: TypeAlias = tuple[str, int]
 """Topic and vgroup."""
 
-_POLL_MS = 500  # how long the server waits for a message; other requests wait behind it
+_POLL_MS = 100  # how long the server waits for a message; other requests wait behind it
 _WATCH_SECONDS = 3.0  # between two looks at which vgroups are assigned
 _KNOWN_DECODERS = 256
 _GONE = frozenset({0x03E6, 0x4002})  # the server has dropped this member
