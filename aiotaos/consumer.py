@@ -8,8 +8,10 @@ import inspect
 import logging
 import math
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeAlias, Unpack
 
@@ -155,7 +157,8 @@ class Consumer:
             self._home = Home()
         await self.unsubscribe()
         told = await self._reachable()
-        reader = Reader(told, self._servers, names, self._read_ahead, self._tell_change)
+        tell = partial(_tell, self._on_assigned, self._on_revoked)
+        reader = Reader(told, self._servers, names, self._read_ahead, tell)
         await reader.start(deadline)
         if self._closed:  # meanwhile
             reader.terminate()
@@ -163,7 +166,8 @@ class Consumer:
         self._reader = reader
         if self._told.auto_commit:
             self._committer = asyncio.create_task(
-                self._commit_now_and_then(), name=f"aiotaos: commits of {self.group_id}"
+                _commit_now_and_then(weakref.ref(self), self._told.commit_interval),
+                name=f"aiotaos: commits of {self.group_id}",
             )
 
     async def _reachable(self) -> ConsumerOptions:
@@ -228,13 +232,6 @@ class Consumer:
     async def assignment(self) -> frozenset[Place]:
         """The ``(topic, vgroup)`` that this member reads, as far as known."""
         return self._subscribed().assigned
-
-    async def _tell_change(self, assigned: frozenset[Place], revoked: frozenset[Place]) -> None:
-        for call, places in ((self._on_revoked, revoked), (self._on_assigned, assigned)):
-            if call is not None and places:
-                answer = call(places)
-                if inspect.isawaitable(answer):
-                    await answer
 
     # Reading.
 
@@ -376,20 +373,18 @@ class Consumer:
                 await transport.commit_offset(*place, offset, deadline)
                 self._committed[place] = offset
 
-    async def _commit_now_and_then(self) -> None:
-        """Commit what the application has finished with, for as long as it is subscribed."""
-        while True:
-            await asyncio.sleep(max(self._told.commit_interval, _LEAST_INTERVAL))
-            reader = self._reader
-            if reader is None:
-                continue
-            for place, offset in list(self._done.items()):
-                try:
-                    await self._commit_changed(reader, {place: offset}, Deadline(_COMMIT_TIMEOUT))
-                except Error as error:
-                    _logger.warning("%r: not committed: %s", self, error)
-                    if isinstance(error, TmqError):  # it is another member's, or there is no more
-                        self._done.pop(place, None)
+    async def _commit_done(self) -> None:
+        """Commit what the application has finished with."""
+        reader = self._reader
+        if reader is None:
+            return
+        for place, offset in list(self._done.items()):
+            try:
+                await self._commit_changed(reader, {place: offset}, Deadline(_COMMIT_TIMEOUT))
+            except Error as error:
+                _logger.warning("%r: not committed: %s", self, error)
+                if isinstance(error, TmqError):  # it is another member's, or there is no more
+                    self._done.pop(place, None)
 
     async def committed(
         self, places: Iterable[Place] | None = None, *, timeout: float | None = None
@@ -546,11 +541,13 @@ class Consumer:
         await self.close()
 
     def __del__(self) -> None:
-        reader = getattr(self, "_reader", None)
+        reader, committer = getattr(self, "_reader", None), getattr(self, "_committer", None)
         if reader is None or self._closed or self._home is None or self._home.is_gone:
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         self._home.loop.call_soon_threadsafe(reader.terminate)
+        if committer is not None:
+            self._home.loop.call_soon_threadsafe(committer.cancel)
 
     # Inside.
 
@@ -573,6 +570,31 @@ class Consumer:
         if timeout is None:
             return Deadline(self._told.options.read_timeout)
         return Deadline(seconds("timeout", timeout))
+
+
+async def _tell(
+    on_assigned: OnChange | None,
+    on_revoked: OnChange | None,
+    assigned: frozenset[Place],
+    revoked: frozenset[Place],
+) -> None:
+    """Tell the application which vgroups it reads from now on, and which no more."""
+    for call, places in ((on_revoked, revoked), (on_assigned, assigned)):
+        if call is not None and places:
+            answer = call(places)
+            if inspect.isawaitable(answer):
+                await answer
+
+
+async def _commit_now_and_then(reference: weakref.ref[Consumer], interval: float) -> None:
+    """Commit what the application has finished with, for as long as there is a consumer."""
+    while True:
+        await asyncio.sleep(max(interval, _LEAST_INTERVAL))
+        consumer = reference()
+        if consumer is None:
+            return
+        await consumer._commit_done()
+        del consumer
 
 
 def _place(place: object) -> Place:

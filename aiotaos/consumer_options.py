@@ -105,8 +105,6 @@ class ConsumerOptions:
                 properties[_BY_KEYWORD[name]] = value
             else:
                 given[name] = value
-        if "host" in given and dsn is None and given.get("driver") is None:
-            given.setdefault("driver", "ws")
         options = Options.make(dsn, **given)
         if options.road is Road.REST:
             raise InterfaceError("a consumer reads over WebSocket: use ws:// or wss://")

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from .consumer_options import ConsumerOptions
-from .errors import ConnectionError, Error, TimeoutError, TmqError, copied
+from .errors import ConnectionLost, Error, TimeoutError, TmqError, copied
 from .message import Message, MessageKind
 from .progress import Progress
 from .protocol.block import Block, Row
@@ -20,7 +20,7 @@ from .protocol.tmq import MessageParser, TableBlock
 from .protocol.tmq_messages import MessageType, PollReply
 from .transport.base import Deadline
 from .transport.dial import open_subscription
-from .transport.retry import Backoff
+from .transport.retry import PASSING, Backoff
 from .transport.servers import Servers
 from .transport.subscription import Subscription
 from .types import Field
@@ -86,7 +86,7 @@ class Reader:
         self._turn = asyncio.Lock()  # held for a poll and its fetch, and for what must not meet one
         self._changed = asyncio.Event()  # something came, was taken, or ended
         self._task: asyncio.Task[None] | None = None
-        self._failure: Error | None = None
+        self._failure: Exception | None = None
         self._resume: set[Place] = set()  # where the server must be told to go on
         self._next_watch = 0.0
         self._held: Message | None = None  # of a snapshot: nothing is polled until it is done with
@@ -131,7 +131,7 @@ class Reader:
         return self._transport is not None and not self._transport.closed
 
     @property
-    def failure(self) -> Error | None:
+    def failure(self) -> Exception | None:
         """Why nothing more comes; None while it does."""
         return self._failure
 
@@ -144,7 +144,7 @@ class Reader:
         """
         while not self.is_connected:
             if self._failure is not None:
-                raise self._failure
+                raise copied(self._failure)
             await self._change(deadline)
         assert self._transport is not None
         return self._transport
@@ -163,28 +163,36 @@ class Reader:
 
     async def _run(self) -> None:
         try:
+            backoff, failures = Backoff(self._options), 0
             while True:
                 try:
                     await self._round()
-                except ConnectionError as error:
-                    _logger.info("consumer of %s: %s", self.topics, error)
-                    await self._reopen()
-                except TimeoutError as error:  # the answer to a poll is lost
-                    self._drop(error)
-                except TmqError as error:
-                    if error.code in _GONE:
-                        self._drop(error)
-                    elif error.code in _NOT_READY:
-                        await asyncio.sleep(_POLL_MS / 1000)
-                    else:
+                    backoff, failures = Backoff(self._options), 0
+                except Error as error:
+                    failures += 1
+                    if failures > self._options.conn_retries + 1 or not self._may_go_on(error):
                         raise
-        except Error as error:
+                    _logger.info("consumer of %s: %s", self.topics, error)
+                    if not self.is_connected:
+                        await self._reopen()
+                    else:
+                        await asyncio.sleep(backoff.next())
+        except Exception as error:  # also what on_assigned raises: the iterator tells it
             self._failure = error
             self._drop(error)
         finally:
             self._changed.set()
 
-    def _drop(self, reason: Error) -> None:
+    def _may_go_on(self, error: Error) -> bool:
+        """Whether reading can go on after an error, on another session if this one is lost."""
+        if isinstance(error, ConnectionLost):
+            return True
+        if isinstance(error, TimeoutError) or error.code in _GONE:  # an answer that is lost
+            self._drop(error)
+            return True
+        return error.code in _NOT_READY or error.code in PASSING
+
+    def _drop(self, reason: Exception) -> None:
         if self._transport is not None:
             self._transport.drop(reason)
 
@@ -194,20 +202,11 @@ class Reader:
             self._forget(None)
             self._resume = set(self.progress)
             self._held = self._finished = None
-            backoff = Backoff(self._options)
-            for attempt in range(self._options.conn_retries + 1):
-                try:
-                    self._transport = await self._opened(Deadline(self._options.read_timeout))
-                except (ConnectionError, TimeoutError):
-                    if attempt == self._options.conn_retries:
-                        raise
-                    await asyncio.sleep(backoff.next())
-                else:
-                    break
-            await self._assign(frozenset())
+            self._transport = await self._opened(self._deadline())
             self._next_watch = 0.0
             self._changed.set()
             _logger.info("consumer of %s: reads again from %s", self.topics, self.endpoint)
+        await self._assign(frozenset())
 
     # Reading.
 

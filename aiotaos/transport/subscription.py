@@ -19,6 +19,7 @@ from .framing import Message
 from .servers import Place
 
 _RAW_DATA_SINCE = (3, 3, 2, 0)
+_NO_LOGIN = "init tscObj failed"  # what libtaos says when the login of a consumer fails
 _LATE_FOR_POLL = 10.0  # seconds that the answer to a poll may take longer than the poll
 
 
@@ -37,7 +38,10 @@ class _Calls(Calls):
         error = super().refusal(code, message, req_id, sql)
         if isinstance(error, AuthenticationError):
             return error
-        return TmqError(error.message, code=error.code, req_id=req_id, endpoint=self.endpoint)
+        hint = "; are user and password right?" if _NO_LOGIN in error.message else ""
+        return TmqError(
+            error.message + hint, code=error.code, req_id=req_id, endpoint=self.endpoint
+        )
 
 
 class Subscription:
