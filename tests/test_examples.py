@@ -91,3 +91,12 @@ def test_rest() -> None:
         "1 line through the InfluxDB endpoint",
         "a prepared statement cannot be had over REST; connect over WebSocket, with ws://",
     ]
+
+
+def test_forward() -> None:
+    output = run(str(ROOT / "examples" / "forward.py"))
+    assert output.splitlines() == [
+        "forwarded: 30000 rows",
+        "example_in: 30000 rows, 112496250 W",
+        "example_out: 30000 rows, 112496250 W",
+    ]
