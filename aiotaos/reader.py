@@ -229,8 +229,6 @@ class Reader:
                 return
             self._last_id = reply.message_id
             place = (reply.topic, reply.vgroup_id)
-            if place not in self.assigned:  # in a snapshot the server does not tell them
-                await self._assign(self.assigned | {place})
             if self._resume and await self._sought(transport, place):
                 return
             is_data = reply.message_type == MessageType.DATA and reply.offset >= 0
@@ -240,6 +238,8 @@ class Reader:
             message = await self._message(transport, reply)
             if message is None:
                 return
+        if place not in self.assigned:  # in a snapshot the server does not tell them
+            await self._assign(self.assigned | {place})
         self._waiting.append(message)
         self._bytes += message.size
         if message.end is None:
