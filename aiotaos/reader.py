@@ -238,13 +238,13 @@ class Reader:
             message = await self._message(transport, reply)
             if message is None:
                 return
+            self._waiting.append(message)
+            self._bytes += message.size
+            if message.end is None:
+                self._held = message
+        self._changed.set()
         if place not in self.assigned:  # in a snapshot the server does not tell them
             await self._assign(self.assigned | {place})
-        self._waiting.append(message)
-        self._bytes += message.size
-        if message.end is None:
-            self._held = message
-        self._changed.set()
 
     def _is_cut_at(self, place: Place) -> bool:
         """Whether the rest of an INSERT is still to come, which a seek would lose."""
