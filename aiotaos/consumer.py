@@ -83,6 +83,7 @@ class Consumer:
         self._done: dict[Place, int] = {}  # what the application has finished with
         self._committed: dict[Place, int] = {}
         self._committer: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
         self._is_reading = False
         self._closed = False
 
@@ -155,7 +156,11 @@ class Consumer:
         deadline = self._deadline(timeout)
         if self._home is None:
             self._home = Home()
-        await self.unsubscribe()
+        async with self._changing:
+            await self._leave(None, min(_CLOSE_TIMEOUT, deadline.remaining))
+            await self._subscribe(names, deadline)
+
+    async def _subscribe(self, names: list[str], deadline: Deadline) -> None:
         told = await self._reachable()
         tell = partial(_tell, self._on_assigned, self._on_revoked)
         reader = Reader(told, self._servers, names, self._read_ahead, tell)
@@ -191,7 +196,8 @@ class Consumer:
             commit: As :meth:`close`.
         """
         self._check()
-        await self._leave(commit, _CLOSE_TIMEOUT)
+        async with self._changing:
+            await self._leave(commit, _CLOSE_TIMEOUT)
 
     async def _leave(self, commit: bool | None, timeout: float) -> None:
         reader, self._reader = self._reader, None
@@ -210,12 +216,16 @@ class Consumer:
                 await self._commit_changed(reader, commit_these, Deadline(timeout))
         except Error as error:
             if commit:
+                reader.terminate()
                 raise
             _logger.warning("%r: not committed at the end: %s", self, error)
+        except BaseException:
+            reader.terminate()
+            raise
         finally:
             self._done.clear()
             self._committed.clear()
-            await reader.stop(timeout)
+        await reader.stop(timeout)
 
     async def wait_assigned(self, *, timeout: float | None = None) -> frozenset[Place]:
         """Wait until the server has assigned vgroups to this member; gives them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -81,7 +82,7 @@ class ConsumerOptions:
         properties: dict[str, object] = {}
         dsn: str | None = None
         if isinstance(source, str):
-            dsn, properties = _split_dsn(source)
+            dsn, given, properties = _split_dsn(source)
         elif isinstance(source, Mapping):
             for name, value in source.items():
                 if not isinstance(name, str):
@@ -105,8 +106,15 @@ class ConsumerOptions:
                 properties[_BY_KEYWORD[name]] = value
             else:
                 given[name] = value
+        known = {*OptionArguments.__annotations__, *_BY_KEYWORD}
+        for name in given:
+            if name not in known:
+                raise InterfaceError(
+                    f"unknown option {name!r}, expected one of {', '.join(sorted(known))}; or a "
+                    "property of libtaos, which has a dot in its name"
+                )
         options = Options.make(dsn, **given)
-        if options.road is Road.REST:
+        if options.road not in (Road.WEBSOCKET, Road.EMBEDDED):
             raise InterfaceError("a consumer reads over WebSocket: use ws:// or wss://")
         return cls._checked(options, properties)
 
@@ -165,20 +173,23 @@ class ConsumerOptions:
         return msgspec.structs.replace(arguments, **fields)
 
 
-def _split_dsn(dsn: str) -> tuple[str, dict[str, object]]:
-    """A DSN without the parameters of a consumer, and these."""
+def _split_dsn(dsn: str) -> tuple[str, dict[str, object], dict[str, object]]:
+    """A DSN without the parameters of a consumer; its other parameters by official keys; these."""
     base, _, query = dsn.partition("?")
     kept: list[str] = []
+    given: dict[str, object] = {}
     properties: dict[str, object] = {}
     for pair in filter(None, query.split("&")):
         name, _, value = pair.partition("=")
         key = unquote(name)
         key = _BY_KEYWORD.get(key, key)
-        if key in _KEYS or "." in key:
+        if key in _CONNECTION_KEYS:
+            given[_CONNECTION_KEYS[key]] = unquote(value)
+        elif key in _KEYS or "." in key:
             properties[key] = unquote(value)
         else:
             kept.append(pair)
-    return (f"{base}?{'&'.join(kept)}" if kept else base), properties
+    return (f"{base}?{'&'.join(kept)}" if kept else base), given, properties
 
 
 def _text(name: str, value: object) -> str:
@@ -204,25 +215,37 @@ def _switch(name: str, value: object) -> str:
 
 def _number(least: int, most: int = 2**31 - 1) -> Callable[[str, object], str]:
     def check(name: str, value: object) -> str:
-        text = str(value) if not isinstance(value, bool) else ""
-        if not text.isascii() or not text.isdecimal() or not least <= int(text) <= most:
+        number = -1
+        if isinstance(value, int) and not isinstance(value, bool):
+            number = value
+        elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value):
+            number = int(value)
+        if not least <= number <= most:
+            shown = repr(value)[:40] if not isinstance(value, int) else "another"
             raise InterfaceError(
-                f"{name}: expected a whole number from {least} to {most}, got {value!r}"
+                f"{name}: expected a whole number from {least} to {most}, got {shown}"
             )
-        return text
+        return str(number)
 
     return check
 
 
 def _name(limit: int, forbidden: str = "") -> Callable[[str, object], str]:
     def check(name: str, value: object) -> str:
-        if not isinstance(value, str) or len(value.encode("utf-8", "replace")) > limit:
+        if not isinstance(value, str) or not _fits(value, limit):
             raise InterfaceError(f"{name}: expected text of {limit} bytes at most, got {value!r}")
         if any(sign in value for sign in forbidden):
             raise InterfaceError(f"{name}: expected a name without {forbidden!r}, got {value!r}")
         return value
 
     return check
+
+
+def _fits(text: str, limit: int) -> bool:
+    try:
+        return len(text.encode()) <= limit
+    except UnicodeEncodeError:
+        return False
 
 
 def _reset(name: str, value: object) -> str:

@@ -59,6 +59,10 @@ class Progress:
         else:
             self._given = [*self._given, *blocks]
 
+    def repeat(self, end: int) -> None:
+        """A message has come again of which nothing is fresh."""
+        self.end = end
+
     def fresh(self, blocks: Sequence[TableBlock]) -> list[TableBlock]:
         """The blocks of a message that were not given out before a restart."""
         again, self._again = self._again, None

@@ -7,17 +7,18 @@ import builtins
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 from .consumer_options import ConsumerOptions
-from .errors import ConnectionLost, Error, TimeoutError, TmqError, copied
+from .errors import ConnectionLost, Error, InterfaceError, TimeoutError, TmqError, copied
 from .message import Message, MessageKind
 from .progress import Progress
 from .protocol.block import Block, Row
 from .protocol.rows import RowDecoder
 from .protocol.tmq import MessageParser, TableBlock
 from .protocol.tmq_messages import MessageType, PollReply
+from .tasks import ended
 from .transport.base import Deadline
 from .transport.dial import open_subscription
 from .transport.retry import PASSING, Backoff
@@ -117,6 +118,7 @@ class Reader:
             transport.terminate()
             raise
         self._servers.learn(transport.instances, tls=self._options.tls)
+        transport.on_end = self._changed.set
         self._last_id = 0
         return transport
 
@@ -143,11 +145,17 @@ class Reader:
             Error: Reading has failed for good.
         """
         while not self.is_connected:
-            if self._failure is not None:
-                raise copied(self._failure)
+            self._check()
             await self._change(deadline)
         assert self._transport is not None
         return self._transport
+
+    def _check(self) -> None:
+        """Check that it reads still, or tries to."""
+        if self._failure is not None:
+            raise copied(self._failure)
+        if self._task is None:
+            raise InterfaceError("the consumer has given its topics up")
 
     async def _change(self, deadline: Deadline) -> None:
         """Wait until something has come, was taken or ended."""
@@ -212,12 +220,14 @@ class Reader:
 
     async def _round(self) -> None:
         """Poll once, if there is room; otherwise stay a member of the group."""
+        assert self._transport is not None
+        transport = self._transport
+        if transport.closed:
+            raise ConnectionLost("the connection was lost", endpoint=self.endpoint)
+        await self._watch(transport)
         is_full = self.is_paused or self._held is not None or self._bytes >= self._limit
         if is_full and not await self._needs_poll():
             return
-        assert self._transport is not None
-        transport = self._transport
-        await self._watch(transport)
         async with self._turn:
             if self._finished is not None and self._told.auto_commit:
                 await transport.commit_all(self._finished, self._deadline())
@@ -262,7 +272,7 @@ class Reader:
         if now >= due:
             return self._held is None
         with contextlib.suppress(TimeoutError):
-            await self._change(Deadline(due - now))
+            await self._change(Deadline(max(min(due, self._next_watch) - now, 0.0)))
         return False
 
     async def _message(self, transport: Subscription, reply: PollReply) -> Message | None:
@@ -291,7 +301,8 @@ class Reader:
             progress = self.progress.get((reply.topic, reply.vgroup_id))
             if progress is not None:
                 came, blocks = blocks, progress.fresh(blocks)
-                if came and not blocks:
+                if came and not blocks and end is not None:
+                    progress.repeat(end)
                     return None
             for block in blocks:
                 block.decoded_by(self._rows)
@@ -361,6 +372,9 @@ class Reader:
 
     async def _assign(self, found: frozenset[Place]) -> None:
         before, self.assigned = self.assigned, found
+        for place in before - found - self._resume:  # it is another member's
+            self.progress.pop(place, None)
+            self._forget(place)
         if found != before:
             self._changed.set()
             await self._on_change(found - before, before - found)
@@ -453,12 +467,30 @@ class Reader:
     async def seek(self, place: Place, offset: int, deadline: Deadline) -> None:
         """Go on at an offset of a vgroup; what was read ahead of it is thrown away."""
         transport = await self.live(deadline)
-        async with self._turn:
+        async with self._turn_within(deadline):
             await transport.assignment(place[0], deadline)  # it must know the range
             await transport.seek(*place, offset, deadline)
             self._forget(place)
             self._resume.discard(place)
             self.progress[place] = Progress(offset)
+            if self.last is not None and self.last.place == place:
+                self.last = None  # it is not done with: it may come again
+
+    @contextlib.asynccontextmanager
+    async def _turn_within(self, deadline: Deadline) -> AsyncIterator[None]:
+        """Hold the turn; what is polled now comes first."""
+        try:
+            async with asyncio.timeout_at(deadline.when):
+                await self._turn.acquire()
+        except builtins.TimeoutError:
+            raise TimeoutError(
+                f"the server did not answer a poll within {deadline.seconds:g} s",
+                endpoint=self.endpoint,
+            ) from None
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def _forget(self, place: Place | None) -> None:
         """Throw away what was read ahead, of one vgroup or of all."""
@@ -469,24 +501,27 @@ class Reader:
     async def wait_assigned(self, deadline: Deadline) -> frozenset[Place]:
         """Wait until vgroups are assigned."""
         while not self.assigned:
-            if self._failure is not None:
-                raise copied(self._failure)
+            self._check()
             await self._change(deadline)
         return self.assigned
 
     async def stop(self, timeout: float) -> None:
         """Stop polling, and end the session."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
         self._forget(None)
         self._changed.set()
-        if self._transport is not None:
-            with contextlib.suppress(Error):
-                if not self._transport.closed:
-                    await self._transport.unsubscribe(Deadline(timeout))
-            await self._transport.close(timeout)
+        try:
+            if task is not None:
+                task.cancel()
+                await ended([task])
+            if self._transport is not None:
+                with contextlib.suppress(Error):
+                    if not self._transport.closed:
+                        await self._transport.unsubscribe(Deadline(timeout))
+                await self._transport.close(timeout)
+        except BaseException:
+            self.terminate()
+            raise
 
     def terminate(self) -> None:
         """Stop at once."""

@@ -6,7 +6,7 @@ other requests are answered only behind it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import quote
 
 from ..errors import AuthenticationError, Error, ProtocolError, TmqError
@@ -54,9 +54,11 @@ class Subscription:
     Attributes:
         instances: The servers of the cluster, as the server told them.
         link: The socket.
+        on_end: Called when the session has ended, however it ended.
     """
 
     def __init__(self, options: Options, place: Place) -> None:
+        self.on_end: Callable[[], None] | None = None
         self._options = options
         self._place = place
         self.instances: list[str] = []
@@ -70,12 +72,17 @@ class Subscription:
             compression=options.compression,
             write_timeout=options.write_timeout,
             keep_alive=options.keep_alive,
-            on_end=place.leave,
+            on_end=self._ended,
         )
         self.link = self._calls.link
 
     def __repr__(self) -> str:
         return f"<Subscription {self._calls!r}>"
+
+    def _ended(self) -> None:
+        self._place.leave()
+        if self.on_end is not None:
+            self.on_end()
 
     @property
     def address(self) -> Address:
