@@ -174,6 +174,8 @@ class Reader:
             backoff, failures = Backoff(self._options), 0
             while True:
                 try:
+                    if not self.is_connected:
+                        await self._reopen()
                     await self._round()
                     backoff, failures = Backoff(self._options), 0
                 except Error as error:
@@ -181,9 +183,7 @@ class Reader:
                     if failures > self._options.conn_retries + 1 or not self._may_go_on(error):
                         raise
                     _logger.info("consumer of %s: %s", self.topics, error)
-                    if not self.is_connected:
-                        await self._reopen()
-                    else:
+                    if self.is_connected or failures > 1:
                         await asyncio.sleep(backoff.next())
         except Exception as error:  # also what on_assigned raises: the iterator tells it
             self._failure = error
@@ -208,7 +208,7 @@ class Reader:
         """Subscribe again; go on where the application is, or where somebody else has committed."""
         async with self._turn:
             self._forget(None)
-            self._resume = set(self.progress)
+            self._resume |= set(self.progress)
             self._held = self._finished = None
             self._transport = await self._opened(self._deadline())
             self._next_watch = 0.0
