@@ -36,6 +36,7 @@ _READ_AHEAD = 16 * 1024 * 1024
 _COMMIT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 5.0
 _LEAST_INTERVAL = 0.05  # seconds between automatic commits
+_NOT_KNOWN_YET = frozenset({0x4008, 0x4010})  # to the server, until it is asked for the assignment
 _logger = logging.getLogger("aiotaos.consumer")
 
 
@@ -80,7 +81,7 @@ class Consumer:
         self._home: Home | None = None
         self._hold: Hold | None = None
         self._reader: Reader | None = None
-        self._done: dict[Place, int] = {}  # what the application has finished with
+        self._done: dict[Place, Message] = {}  # what the application has finished with
         self._committed: dict[Place, int] = {}
         self._committer: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
@@ -150,6 +151,7 @@ class Consumer:
             ConnectionError: No server could be reached.
         """
         self._check()
+        self._check_outside()
         names = [topics] if isinstance(topics, str) else list(topics)
         if not names or not all(isinstance(name, str) and name for name in names):
             raise InterfaceError(f"topics: expected names of topics, got {topics!r}")
@@ -196,6 +198,7 @@ class Consumer:
             commit: As :meth:`close`.
         """
         self._check()
+        self._check_outside()
         async with self._changing:
             await self._leave(commit, _CLOSE_TIMEOUT)
 
@@ -209,7 +212,7 @@ class Consumer:
             return
         try:
             if commit is None:
-                commit_these = self._done if self._told.auto_commit else {}
+                commit_these = self._offsets_done(reader) if self._told.auto_commit else {}
             else:
                 commit_these = reader.offsets() if commit else {}
             if reader.is_connected:
@@ -309,7 +312,11 @@ class Consumer:
     def _finish(self, message: Message) -> None:
         """The application has asked for more: it is done with this one."""
         if message.next_offset is not None:
-            self._done[message.place] = message.next_offset
+            self._done[message.place] = message
+
+    def _offsets_done(self, reader: Reader) -> dict[Place, int]:
+        """What is to be committed of what the application has finished with."""
+        return {place: reader.offset_behind(message) for place, message in self._done.items()}
 
     def pause(self) -> None:
         """Give out nothing more; the consumer stays a member of its group."""
@@ -341,7 +348,7 @@ class Consumer:
             if what.next_offset is None:
                 await reader.commit_held(what, deadline)
                 return
-            offsets: Offsets = {what.place: what.next_offset}
+            offsets: Offsets = {what.place: reader.offset_behind(what)}
         elif what is None:
             held = reader.held
             if held is not None:
@@ -380,7 +387,13 @@ class Consumer:
         if wanted:
             transport = await reader.live(deadline)
             for place, offset in wanted.items():
-                await transport.commit_offset(*place, offset, deadline)
+                try:
+                    await transport.commit_offset(*place, offset, deadline)
+                except TmqError as error:
+                    if error.code not in _NOT_KNOWN_YET:
+                        raise
+                    await transport.assignment(place[0], deadline)
+                    await transport.commit_offset(*place, offset, deadline)
                 self._committed[place] = offset
 
     async def _commit_done(self) -> None:
@@ -388,13 +401,13 @@ class Consumer:
         reader = self._reader
         if reader is None:
             return
-        for place, offset in list(self._done.items()):
+        for place, offset in self._offsets_done(reader).items():
             try:
                 await self._commit_changed(reader, {place: offset}, Deadline(_COMMIT_TIMEOUT))
             except Error as error:
                 _logger.warning("%r: not committed: %s", self, error)
-                if isinstance(error, TmqError):  # it is another member's, or there is no more
-                    self._done.pop(place, None)
+                if isinstance(error, TmqError) and place not in reader.assigned:
+                    self._done.pop(place, None)  # it is another member's
 
     async def committed(
         self, places: Iterable[Place] | None = None, *, timeout: float | None = None
@@ -531,6 +544,7 @@ class Consumer:
         limit = _CLOSE_TIMEOUT if timeout is None else seconds("timeout", timeout)
         if self._home is not None:
             self._home.check(repr(self))
+        self._check_outside()
         self._closed = True
         try:
             await self._leave(commit, limit)
@@ -566,6 +580,13 @@ class Consumer:
             raise InterfaceError("the consumer is closed")
         if self._home is not None:
             self._home.check("the consumer")
+
+    def _check_outside(self) -> None:
+        if self._reader is not None and self._reader.is_current:
+            raise InterfaceError(
+                "inside of on_assigned and on_revoked a consumer can seek, but not change its "
+                "subscription or be closed"
+            )
 
     def _subscribed(self) -> Reader:
         self._check()

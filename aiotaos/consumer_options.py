@@ -57,6 +57,7 @@ class ConsumerOptions:
         commit_interval: Seconds between two such commits.
         poll_interval: Seconds after which the server drops a member that does not poll.
         rows_of_cut: Rows of a message from which on the server may have cut it.
+        search_time: Seconds that the server gathers rows for a message.
         properties: What libtaos is told, by its own keys.
     """
 
@@ -67,6 +68,7 @@ class ConsumerOptions:
     commit_interval: float
     poll_interval: float
     rows_of_cut: int
+    search_time: float
     properties: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -137,6 +139,7 @@ class ConsumerOptions:
             int(properties.get("auto.commit.interval.ms", "5000")) / 1000,
             int(properties.get("max.poll.interval.ms", "300000")) / 1000,
             int(properties.get("min.poll.rows", "4096")),
+            int(properties.get("fetch.max.wait.ms", "1000")) / 1000,
             properties,
         )
 

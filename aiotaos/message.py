@@ -41,11 +41,13 @@ class Message:
         size: Bytes that came.
         is_cut: Whether it may end in the middle of what one INSERT wrote; what follows has the
             rest.
+        came: All blocks that came; those that were given out before a reconnect are not in
+            ``blocks``.
     """
 
     __slots__ = (
-        "blocks", "database", "end", "id", "is_cut", "kind", "metas", "next_offset", "offset",
-        "size", "topic", "vgroup_id",
+        "blocks", "came", "database", "end", "id", "is_cut", "kind", "metas", "next_offset",
+        "offset", "size", "topic", "vgroup_id",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +63,7 @@ class Message:
         metas: Sequence[dict[str, Any]],
         size: int,
         is_cut: bool,
+        came: Sequence[TableBlock],
     ) -> None:
         self.id = id
         self.topic = topic
@@ -73,6 +76,7 @@ class Message:
         self.metas = metas
         self.size = size
         self.is_cut = is_cut
+        self.came = came
 
     def __repr__(self) -> str:
         return (

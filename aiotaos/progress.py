@@ -41,23 +41,35 @@ class Progress:
             self._again, self._given = None, []
         self.end = self.safe = offset
 
-    def advance(self, offset: int, end: int, blocks: Sequence[TableBlock], is_cut: bool) -> None:
+    def advance(
+        self,
+        offset: int,
+        end: int,
+        blocks: Sequence[TableBlock],
+        fresh: Sequence[TableBlock],
+        is_cut: bool,
+    ) -> None:
         """A message is given out.
 
         Args:
             offset: Where it begins.
             end: The offset behind it.
-            blocks: Its rows.
+            blocks: Its rows, also those that came before.
+            fresh: Its rows without those.
             is_cut: Whether it may end in the middle of an INSERT.
         """
         self.end = end
         if not is_cut:
             self.safe, self._given = end, []
-        elif end > offset != self.safe:
+        elif end > offset or offset == self.safe:
             # It has the rest of the INSERT before ``offset``, if there was one, and more.
             self.safe, self._given = offset, list(blocks)
         else:
-            self._given = [*self._given, *blocks]
+            self._given = [*self._given, *fresh]
+
+    def settle(self) -> None:
+        """Nothing followed for so long that there is no rest of an INSERT to come."""
+        self.safe, self._given = self.end, []
 
     def repeat(self, end: int) -> None:
         """A message has come again of which nothing is fresh."""

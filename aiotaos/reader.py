@@ -7,7 +7,7 @@ import builtins
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from .consumer_options import ConsumerOptions
@@ -31,6 +31,8 @@ Place: TypeAlias = tuple[str, int]
 
 _POLL_MS = 100  # how long the server waits for a message; other requests wait behind it
 _WATCH_SECONDS = 3.0  # between two looks at which vgroups are assigned
+_LONG_LOG = 1000  # offsets
+_SEARCH_TIME = 1.0  # seconds; the default of fetch.max.wait.ms
 _KNOWN_DECODERS = 256
 _GONE = frozenset({0x03E6, 0x4002})  # the server has dropped this member
 _NOT_READY = frozenset({0x03EA, 0x4010})
@@ -90,6 +92,9 @@ class Reader:
         self._failure: Exception | None = None
         self._resume: set[Place] = set()  # where the server must be told to go on
         self._next_watch = 0.0
+        self._began = asyncio.get_running_loop().time()
+        self._newest: dict[Place, Message] = {}  # the last one that was given out
+        self._came: dict[Place, float] = {}  # when the last message of a vgroup did
         self._held: Message | None = None  # of a snapshot: nothing is polled until it is done with
         self._finished: int | None = None  # its id, when the application is done with it
         self.progress: dict[Place, Progress] = {}
@@ -107,7 +112,16 @@ class Reader:
             TmqError: The server refuses a topic or an option.
             ConnectionError: No server could be reached.
         """
-        self._transport = await self._opened(deadline)
+        backoff = Backoff(self._options)
+        for is_last in [False] * self._options.conn_retries + [True]:
+            try:
+                self._transport = await self._opened(deadline)
+            except ConnectionLost:  # while it subscribed
+                if is_last:
+                    raise
+                await asyncio.sleep(min(backoff.next(), deadline.remaining))
+            else:
+                break
         self._task = asyncio.create_task(self._run(), name=f"aiotaos: consumer of {self.topics}")
 
     async def _opened(self, deadline: Deadline) -> Subscription:
@@ -207,6 +221,9 @@ class Reader:
     async def _reopen(self) -> None:
         """Subscribe again; go on where the application is, or where somebody else has committed."""
         async with self._turn:
+            for message in self._waiting:  # which nobody has got
+                if message.offset is not None and message.kind is not MessageKind.META:
+                    self.progress.setdefault(message.place, Progress(message.offset))
             self._forget(None)
             self._resume |= set(self.progress)
             self._held = self._finished = None
@@ -229,6 +246,8 @@ class Reader:
         if is_full and not await self._needs_poll():
             return
         async with self._turn:
+            for place in self._resume & self.assigned:
+                await self._sought(transport, place)
             if self._finished is not None and self._told.auto_commit:
                 await transport.commit_all(self._finished, self._deadline())
             self._finished = None
@@ -236,6 +255,7 @@ class Reader:
             reply = await transport.poll(milliseconds, self._last_id)
             self.last_poll = asyncio.get_running_loop().time()
             if not reply.have_message:
+                self._settle()
                 return
             self._last_id = reply.message_id
             place = (reply.topic, reply.vgroup_id)
@@ -246,6 +266,7 @@ class Reader:
                 await transport.seek(*place, reply.offset, self._deadline())
                 return  # it comes again when there is room
             message = await self._message(transport, reply)
+            self._came[place] = asyncio.get_running_loop().time()
             if message is None:
                 return
             self._waiting.append(message)
@@ -286,6 +307,7 @@ class Reader:
                 endpoint=self.endpoint,
             ) from None
         blocks: list[TableBlock] = []
+        came = blocks
         metas: list[dict[str, object]] = []
         size = 0
         is_cut = False
@@ -296,11 +318,11 @@ class Reader:
         if kind is not MessageKind.META:
             raw = await transport.fetch(reply.message_id, self._deadline())
             blocks, end = self._parser.parse(raw.data, raw.raw_type)
-            size = len(raw.data)
-            is_cut = sum(map(len, blocks)) >= self._told.rows_of_cut and blocks[0].table is None
+            came, size = blocks, len(raw.data)
+            is_cut = self._may_be_cut(reply, blocks, end)
             progress = self.progress.get((reply.topic, reply.vgroup_id))
             if progress is not None:
-                came, blocks = blocks, progress.fresh(blocks)
+                blocks = progress.fresh(came)
                 if came and not blocks and end is not None:
                     progress.repeat(end)
                     return None
@@ -318,7 +340,32 @@ class Reader:
             metas,
             size,
             is_cut,
+            came,
         )
+
+    def _may_be_cut(self, reply: PollReply, blocks: Sequence[TableBlock], end: int | None) -> bool:
+        """Whether a message may end in the middle of what one INSERT wrote.
+
+        The server cuts those of queries, when they have enough rows, or when it has searched for
+        longer than ``fetch.max.wait.ms``; to search that long takes a long log, or a short wait.
+        """
+        if end is None or not blocks or blocks[0].table is not None:
+            return False
+        if sum(map(len, blocks)) >= self._told.rows_of_cut:
+            return True
+        now = asyncio.get_running_loop().time()
+        place = (reply.topic, reply.vgroup_id)
+        has_searched = now - self._came.get(place, self._began) >= self._told.search_time
+        is_long = end - reply.offset >= _LONG_LOG or self._told.search_time < _SEARCH_TIME
+        return has_searched and is_long
+
+    def _settle(self) -> None:
+        """Nothing has come: what had a rest to come would have got it by now."""
+        now = asyncio.get_running_loop().time()
+        for place, progress in self.progress.items():
+            quiet = now - self._came.get(place, now)
+            if progress.end != progress.safe and quiet > 2 * max(self._told.search_time, 1.0):
+                progress.settle()
 
     def _rows(self, block: Block) -> list[Row]:
         """Decode a block; consecutive ones have the same columns."""
@@ -369,11 +416,21 @@ class Reader:
             found = set(self.assigned)
         self._next_watch = now + (_WATCH_SECONDS if found else _POLL_MS / 1000)
         await self._assign(frozenset(found))
+        for place in found - self.progress.keys() - {one.place for one in self._waiting}:
+            await self._note_start(transport, place)
+
+    async def _note_start(self, transport: Subscription, place: Place) -> None:
+        """Learn where a vgroup begins: after a loss ``latest`` would be another place."""
+        with contextlib.suppress(TmqError):  # the server does not know before it has polled
+            [offset] = await transport.position([place], self._deadline())
+            if offset >= 0:
+                self.progress[place] = Progress(offset)
 
     async def _assign(self, found: frozenset[Place]) -> None:
         before, self.assigned = self.assigned, found
         for place in before - found - self._resume:  # it is another member's
             self.progress.pop(place, None)
+            self._newest.pop(place, None)
             self._forget(place)
         if found != before:
             self._changed.set()
@@ -421,8 +478,9 @@ class Reader:
         if message.end is not None:
             start = message.end if message.offset is None else message.offset
             progress = self.progress.setdefault(message.place, Progress(start))
-            progress.advance(start, message.end, message.blocks, message.is_cut)
+            progress.advance(start, message.end, message.came, message.blocks, message.is_cut)
             message.next_offset = progress.safe
+            self._newest[message.place] = message
         return message
 
     @property
@@ -443,9 +501,17 @@ class Reader:
                 starts.setdefault(message.place, message.offset)
         return starts
 
+    def offset_behind(self, message: Message) -> int:
+        """What is to be committed when the application is done with a message."""
+        assert message.next_offset is not None
+        progress = self.progress.get(message.place)
+        if progress is not None and self._newest.get(message.place) is message:
+            return progress.safe  # which may have come to its end since
+        return message.next_offset
+
     def offsets(self) -> dict[Place, int]:
         """What is to be committed when the application is done with all that it got."""
-        return {place: progress.safe for place, progress in self.progress.items()}
+        return {place: self.progress[place].safe for place in self._newest.keys() & self.progress}
 
     async def commit_held(self, message: Message, deadline: Deadline) -> None:
         """Commit a message of a snapshot, which has no offset: everything polled is committed.
@@ -473,6 +539,7 @@ class Reader:
             self._forget(place)
             self._resume.discard(place)
             self.progress[place] = Progress(offset)
+            self._newest.pop(place, None)
             if self.last is not None and self.last.place == place:
                 self.last = None  # it is not done with: it may come again
 
@@ -504,6 +571,11 @@ class Reader:
             self._check()
             await self._change(deadline)
         return self.assigned
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is called by the reader itself, as callbacks are."""
+        return self._task is not None and asyncio.current_task() is self._task
 
     async def stop(self, timeout: float) -> None:
         """Stop polling, and end the session."""

@@ -315,7 +315,11 @@ def test_decimals_keep_their_digits(parts):
 
 
 def test_without_table_names(parts):
-    blocks = MessageParser().parse(build_message(*(part._replace(table=None) for part in parts)), 2).blocks
+    blocks = (
+        MessageParser()
+        .parse(build_message(*(part._replace(table=None) for part in parts)), 2)
+        .blocks
+    )
     assert [block.table for block in blocks] == [None] * 3
     assert [len(block) for block in blocks] == [3, 2, 1]
 
@@ -377,7 +381,7 @@ def test_a_pause_may_be_left_out(parts):
 @pytest.mark.parametrize("raw_type", [0, 1, 3, RawType.BATCH_META, RawType.RAW, 531, -1])
 def test_opaque_messages_are_refused(raw_type):
     with pytest.raises(ProtocolError, match=rf"raw type {int(raw_type)} .* fetch_json_meta"):
-        MessageParser().parse(MESSAGE, raw_type).blocks
+        MessageParser().parse(MESSAGE, raw_type)
 
 
 # Blocks
@@ -605,8 +609,12 @@ def test_damaged_messages_are_refused_or_decoded(data, parts, recorded):
     parser = MessageParser()
     for _ in range(data.draw(st.integers(1, 2))):
         check(parser, data.draw(damaged(originals)), data.draw(st.sampled_from([2, 4])))
-    assert [rows_of(block) for block in parser.parse(MESSAGE, 2).blocks] == [[(1_700_000_000_000, 7)]]
-    again = [(one.table, one.precision, one.fields, rows_of(one)) for one in parser.parse(good, 2).blocks]
+    assert [rows_of(block) for block in parser.parse(MESSAGE, 2).blocks] == [
+        [(1_700_000_000_000, 7)]
+    ]
+    again = [
+        (one.table, one.precision, one.fields, rows_of(one)) for one in parser.parse(good, 2).blocks
+    ]
     assert again == read(good)
 
 
