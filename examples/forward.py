@@ -72,8 +72,9 @@ async def run(dsn: str) -> None:
                 group.create_task(ingest(dsn))
             print(f"forwarded: {forwarding.result()} rows")
             for name in ("example_in", "example_out"):
-                count, watts = await conn.fetchrow(f"select count(*), sum(watt) from {name}.meters")
-                print(f"{name}: {count} rows, {watts:.0f} W")
+                sums = await conn.fetch(f"select count(*), sum(watt) from {name}.meters")
+                for count, watts in sums:
+                    print(f"{name}: {count} rows, {watts:.0f} W")
         finally:
             await clean_up(conn)
 

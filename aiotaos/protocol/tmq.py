@@ -24,7 +24,6 @@ _REPLY = struct.Struct("<QQHQQII")  # flag, action, version, timing, req_id, cod
 _MESSAGE_ID = struct.Struct("<Q")
 _RAW = struct.Struct("<HI")  # raw type, length
 _OLD_RAW = struct.Struct("<QQQQIH")  # timing, req_id, message id, action, length, raw type
-_OLD_BLOCK = struct.Struct("<QQQ")  # timing, req_id, message id
 _FETCH_RAW, _FETCH_RAW_DATA = 3, 8  # the actions that the frames name
 _VERSION = 1
 _ALL_ONES = b"\xff" * 8
@@ -69,22 +68,6 @@ class RawReply(NamedTuple):
     message_id: int
     raw_type: int
     data: memoryview
-
-
-class BlockReply(NamedTuple):
-    """Answer to ``fetch_block``.
-
-    Attributes:
-        req_id: The id of the ``fetch`` before it.
-        timing: Time the server took, ns.
-        message_id: The message.
-        block: The raw block, a view of the frame.
-    """
-
-    req_id: int
-    timing: int
-    message_id: int
-    block: memoryview
 
 
 def parse_reply(data: Buffer) -> RawReply:
@@ -136,19 +119,6 @@ def _rest(view: memoryview, position: int, length: int) -> memoryview:
             f"inconsistent binary frame: it announces {length} bytes of raw data and has {len(raw)}"
         )
     return raw
-
-
-def parse_block_reply(data: Buffer) -> BlockReply:
-    """Read the answer to ``fetch_block``, without copying the block.
-
-    Raises:
-        ProtocolError: The frame is truncated.
-    """
-    view = memoryview(data)
-    if len(view) < _OLD_BLOCK.size:
-        raise ProtocolError(f"truncated binary frame: {len(view)} bytes")
-    timing, req_id, message_id = _OLD_BLOCK.unpack_from(view)
-    return BlockReply(req_id, timing, message_id, view[_OLD_BLOCK.size :])
 
 
 class TableBlock(Block):

@@ -12,13 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiotaos.errors import DataError, ProtocolError
-from aiotaos.protocol.block import Block, FixedColumn, parse_block
+from aiotaos.protocol.block import Block, FixedColumn
 from aiotaos.protocol.rows import RowDecoder
 from aiotaos.protocol.tmq import (
     MessageParser,
     RawType,
     TableBlock,
-    parse_block_reply,
     parse_reply,
 )
 from aiotaos.types import Field, Precision, TypeCode
@@ -226,15 +225,6 @@ def test_inconsistent_replies_are_refused(code, position, value, message):
     struct.pack_into("<" + code, frame, position, value)
     with pytest.raises(ProtocolError, match=message):
         parse_reply(frame)
-
-
-def test_block_reply():
-    reply = parse_block_reply(struct.pack("<QQQ", 5, 7, 1) + RAW_BLOCK)
-    assert reply == (7, 5, 1, RAW_BLOCK)
-    assert rows_of(parse_block(reply.block, fields=FIELDS)) == [(1_700_000_000_000, 7)]
-    for size in range(24):
-        with pytest.raises(ProtocolError, match=f"truncated binary frame: {size} bytes"):
-            parse_block_reply(bytes(size))
 
 
 # Messages
@@ -639,12 +629,11 @@ def test_random_messages(data, raw_type):
 @given(st.binary(max_size=80), st.booleans())
 def test_random_frames(data, new):
     frame = b"\xff" * 8 + struct.pack("<QH", 8, 1) + data if new else data
-    for parse in (parse_reply, parse_block_reply):
-        try:
-            reply = parse(frame)
-        except ProtocolError:
-            continue
-        assert reply[-1] == frame[len(frame) - len(reply[-1]) :]
+    try:
+        reply = parse_reply(frame)
+    except ProtocolError:
+        return
+    assert reply.data == frame[len(frame) - len(reply.data) :]
 
 
 @pytest.mark.parametrize(
