@@ -1263,3 +1263,9 @@ def test_a_number_out_of_range_beside_a_zero_with_a_sign():
         values_of("DOUBLE", [b"-0", b"1e400", b"1"])
     with pytest.raises(ProtocolError, match="not what the columns announce"):
         values_of("DOUBLE", [b"-0", b'"x"'])
+
+
+def test_hex_with_blanks():
+    """Python would take it."""
+    with pytest.raises(ProtocolError, match="column 'c' has a value that is not hex"):
+        values_of("VARBINARY", [b'" 00"'])

@@ -553,3 +553,10 @@ def test_documents_in_themselves():
     value["a"] = value
     with pytest.raises(DataError, match=r"parameter 1: .* is not JSON: "):
         render("select ?", [value])
+
+
+def test_an_integer_that_no_column_holds():
+    assert literal(-(10**76) + 1) == "-" + "9" * 76
+    for value in (10**76, -(10**76), 10**5000):
+        with pytest.raises(DataError, match="value: an integer of more than 76 digits"):
+            literal(value)
