@@ -169,6 +169,8 @@ class Consumer:
         await reader.start(deadline)
         if self._closed:  # meanwhile
             reader.terminate()
+            if self._hold is not None:
+                await self._hold.release()
             self._check()
         self._reader = reader
         if self._told.auto_commit:
@@ -205,32 +207,35 @@ class Consumer:
     async def _leave(self, commit: bool | None, timeout: float) -> None:
         reader, self._reader = self._reader, None
         committer, self._committer = self._committer, None
-        if committer is not None:
-            committer.cancel()
-            await ended([committer])
-        if reader is None:
-            return
         try:
-            if commit is None:
-                commit_these = self._offsets_done(reader) if self._told.auto_commit else {}
-            else:
-                commit_these = reader.offsets() if commit else {}
-            if reader.is_connected:
-                await self._commit_changed(reader, commit_these, Deadline(timeout))
-        except Error as error:
-            if commit:
-                reader.terminate()
-                raise
-            _logger.warning("%r: not committed at the end: %s", self, error)
+            if committer is not None:
+                committer.cancel()
+                await ended([committer])
+            if reader is not None:
+                await self._commit_last(reader, commit, Deadline(timeout))
         except BaseException:
-            reader.terminate()
+            if reader is not None:
+                reader.terminate()
             raise
         finally:
             self._done.clear()
             self._committed.clear()
-        await reader.stop(timeout)
+        if reader is not None:
+            await reader.stop(timeout)
 
-    async def wait_assigned(self, *, timeout: float | None = None) -> frozenset[Place]:
+    async def _commit_last(self, reader: Reader, commit: bool | None, deadline: Deadline) -> None:
+        """Commit before the end; only who asked for it is told that it could not be."""
+        if commit:
+            if reader.held is not None:
+                await reader.commit_held(reader.held, deadline)
+            await self._commit_changed(reader, reader.offsets(), deadline)
+        elif commit is None and self._told.auto_commit and reader.is_connected:
+            try:
+                await self._commit_changed(reader, self._offsets_done(reader), deadline)
+            except Error as error:
+                _logger.warning("%r: not committed at the end: %s", self, error)
+
+    async def wait_assigned(self, timeout: float | None = None) -> frozenset[Place]:
         """Wait until the server has assigned vgroups to this member; gives them.
 
         Args:
@@ -297,6 +302,8 @@ class Consumer:
     async def _next(self, deadline: Deadline | None) -> Message | None:
         """The next message, within the deadline; without one only what is there."""
         reader = self._subscribed()
+        if reader.is_current:
+            raise InterfaceError("inside of on_assigned and on_revoked nothing can be read")
         if self._is_reading:
             raise InterfaceError("another task is reading this consumer")
         self._is_reading = True
@@ -311,11 +318,18 @@ class Consumer:
 
     def _finish(self, message: Message) -> None:
         """The application has asked for more: it is done with this one."""
-        if message.next_offset is not None:
+        if message.next_offset is not None and self._reader is not None:
+            self._forget_revoked(self._reader)
             self._done[message.place] = message
+
+    def _forget_revoked(self, reader: Reader) -> None:
+        """What another member has read meanwhile is no more this one's to commit."""
+        for place in reader.take_revoked():
+            self._done.pop(place, None)
 
     def _offsets_done(self, reader: Reader) -> dict[Place, int]:
         """What is to be committed of what the application has finished with."""
+        self._forget_revoked(reader)
         return {place: reader.offset_behind(message) for place, message in self._done.items()}
 
     def pause(self) -> None:
@@ -565,8 +579,12 @@ class Consumer:
         await self.close()
 
     def __del__(self) -> None:
-        reader, committer = getattr(self, "_reader", None), getattr(self, "_committer", None)
-        if reader is None or self._closed or self._home is None or self._home.is_gone:
+        if getattr(self, "_closed", True) or self._home is None or self._home.is_gone:
+            return
+        reader, committer = self._reader, self._committer
+        if self._hold is not None:
+            self._home.loop.call_soon_threadsafe(self._hold.release_soon)
+        if reader is None:
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         self._home.loop.call_soon_threadsafe(reader.terminate)
@@ -591,7 +609,9 @@ class Consumer:
     def _subscribed(self) -> Reader:
         self._check()
         if self._reader is None:
-            raise TmqError("the consumer is not subscribed to a topic; call subscribe() first")
+            raise InterfaceError(
+                "the consumer is not subscribed to a topic; call subscribe() first"
+            )
         return self._reader
 
     async def _live(self, deadline: Deadline) -> Subscription:

@@ -200,7 +200,7 @@ def _text(name: str, value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):
         return str(value)
-    raise InterfaceError(f"{name}: expected text or a number, got {value!r}")
+    raise InterfaceError(f"{name}: expected text or a number, got {type(value).__name__}")
 
 
 def _flag(name: str, value: object) -> str:

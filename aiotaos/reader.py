@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import dataclasses
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeAlias
+
+import msgspec
 
 from .consumer_options import ConsumerOptions
 from .errors import ConnectionLost, Error, InterfaceError, TimeoutError, TmqError, copied
@@ -20,10 +23,10 @@ from .protocol.tmq import MessageParser, TableBlock
 from .protocol.tmq_messages import MessageType, PollReply
 from .tasks import ended
 from .transport.base import Deadline
-from .transport.dial import open_subscription
+from .transport.dial import open_session, open_subscription
 from .transport.retry import PASSING, Backoff
 from .transport.servers import Servers
-from .transport.subscription import Subscription
+from .transport.subscription import NO_LOGIN, Subscription
 from .types import Field
 
 Place: TypeAlias = tuple[str, int]
@@ -31,6 +34,7 @@ Place: TypeAlias = tuple[str, int]
 
 _POLL_MS = 100  # how long the server waits for a message; other requests wait behind it
 _WATCH_SECONDS = 3.0  # between two looks at which vgroups are assigned
+_INSISTENCE = 3  # messages from before a seek that are thrown away
 _LONG_LOG = 1000  # offsets
 _SEARCH_TIME = 1.0  # seconds; the default of fetch.max.wait.ms
 _KNOWN_DECODERS = 256
@@ -91,6 +95,9 @@ class Reader:
         self._task: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._resume: set[Place] = set()  # where the server must be told to go on
+        self._sought_places: set[Place] = set()  # by the application
+        self._revoked: set[Place] = set()  # since somebody asked
+        self._expected: dict[Place, tuple[int, int]] = {}  # offsets sought, and how often to insist
         self._next_watch = 0.0
         self._began = asyncio.get_running_loop().time()
         self._newest: dict[Place, Message] = {}  # the last one that was given out
@@ -112,6 +119,16 @@ class Reader:
             TmqError: The server refuses a topic or an option.
             ConnectionError: No server could be reached.
         """
+        try:
+            async with asyncio.timeout_at(deadline.when) as limit:
+                await self._start(deadline)
+        except builtins.TimeoutError:
+            if not limit.expired():
+                raise
+            raise TimeoutError(f"not subscribed within {deadline.seconds:g} s") from None
+        self._task = asyncio.create_task(self._run(), name=f"aiotaos: consumer of {self.topics}")
+
+    async def _start(self, deadline: Deadline) -> None:
         backoff = Backoff(self._options)
         for is_last in [False] * self._options.conn_retries + [True]:
             try:
@@ -119,22 +136,32 @@ class Reader:
             except ConnectionLost:  # while it subscribed
                 if is_last:
                     raise
-                await asyncio.sleep(min(backoff.next(), deadline.remaining))
+                await asyncio.sleep(backoff.next())
             else:
-                break
-        self._task = asyncio.create_task(self._run(), name=f"aiotaos: consumer of {self.topics}")
+                return
 
     async def _opened(self, deadline: Deadline) -> Subscription:
         transport = await open_subscription(self._options, self._servers)
         try:
             await transport.subscribe(self._told.subscribe_arguments(self.topics), deadline)
-        except BaseException:
+        except BaseException as error:
             transport.terminate()
+            if isinstance(error, TmqError) and NO_LOGIN in error.message:
+                await self._try_login()
             raise
         self._servers.learn(transport.instances, tls=self._options.tls)
         transport.on_end = self._changed.set
         self._last_id = 0
         return transport
+
+    async def _try_login(self) -> None:
+        """Find out why a consumer could not log in, which libtaos does not tell.
+
+        Raises:
+            AuthenticationError: The server refuses the credentials.
+        """
+        plain = dataclasses.replace(self._options, database=None, conn_retries=0)
+        (await open_session(plain, self._servers)).terminate()
 
     @property
     def endpoint(self) -> str:
@@ -193,6 +220,8 @@ class Reader:
                     await self._round()
                     backoff, failures = Backoff(self._options), 0
                 except Error as error:
+                    if self._failure is not None:
+                        raise
                     failures += 1
                     if failures > self._options.conn_retries + 1 or not self._may_go_on(error):
                         raise
@@ -202,6 +231,11 @@ class Reader:
         except Exception as error:  # also what on_assigned raises: the iterator tells it
             self._failure = error
             self._drop(error)
+        except asyncio.CancelledError:
+            if self._task is not None:  # not by stop(): by what on_assigned awaited
+                self._failure = InterfaceError("reading was cancelled")
+                self._drop(self._failure)
+            raise
         finally:
             self._changed.set()
 
@@ -227,6 +261,7 @@ class Reader:
             self._forget(None)
             self._resume |= set(self.progress)
             self._held = self._finished = None
+            self._expected.clear()
             self._transport = await self._opened(self._deadline())
             self._next_watch = 0.0
             self._changed.set()
@@ -262,6 +297,8 @@ class Reader:
             if self._resume and await self._sought(transport, place):
                 return
             is_data = reply.message_type == MessageType.DATA and reply.offset >= 0
+            if is_data and not await self._is_expected(transport, place, reply.offset):
+                return
             if is_full and is_data and not self._is_cut_at(place):
                 await transport.seek(*place, reply.offset, self._deadline())
                 return  # it comes again when there is room
@@ -277,6 +314,15 @@ class Reader:
         if place not in self.assigned:  # in a snapshot the server does not tell them
             await self._assign(self.assigned | {place})
 
+    async def _is_expected(self, transport: Subscription, place: Place, offset: int) -> bool:
+        """Whether a message follows a seek; libtaos may have got one from before it already."""
+        wanted, tries = self._expected.pop(place, (offset, 0))
+        if offset == wanted or not tries:
+            return True
+        await transport.seek(*place, wanted, self._deadline())
+        self._expected[place] = (wanted, tries - 1)
+        return False
+
     def _is_cut_at(self, place: Place) -> bool:
         """Whether the rest of an INSERT is still to come, which a seek would lose."""
         of_place = [message for message in self._waiting if message.place == place]
@@ -289,7 +335,7 @@ class Reader:
         """Wait until there is room, or it is time for a sign of life; whether it is the latter."""
         waited = self._told.poll_interval / 3
         now = asyncio.get_running_loop().time()
-        due = (self.last_poll or now) + waited
+        due = (self.last_poll or self._began) + waited
         if now >= due:
             return self._held is None
         with contextlib.suppress(TimeoutError):
@@ -315,10 +361,11 @@ class Reader:
         offset = reply.offset if reply.offset >= 0 else None
         if kind is not MessageKind.DATA:
             metas = await transport.fetch_meta(reply.message_id, self._deadline())
+            size = len(msgspec.json.encode(metas))
         if kind is not MessageKind.META:
             raw = await transport.fetch(reply.message_id, self._deadline())
             blocks, end = self._parser.parse(raw.data, raw.raw_type)
-            came, size = blocks, len(raw.data)
+            came, size = blocks, size + len(raw.data)
             is_cut = self._may_be_cut(reply, blocks, end)
             progress = self.progress.get((reply.topic, reply.vgroup_id))
             if progress is not None:
@@ -387,8 +434,10 @@ class Reader:
             return False
         self._resume.discard(place)
         progress = self.progress[place]
-        [committed] = await transport.committed([place], self._deadline())
-        wanted = max(progress.safe, committed or 0)
+        wanted = progress.safe
+        if place not in self._sought_places:  # who seeks back wants what was committed again
+            [committed] = await transport.committed([place], self._deadline())
+            wanted = max(wanted, committed or 0)
         try:
             await transport.seek(*place, wanted, self._deadline())
         except TmqError as error:  # the server has it no more
@@ -396,6 +445,7 @@ class Reader:
             del self.progress[place]
             return False
         progress.restart(wanted)
+        self._expected[place] = (wanted, _INSISTENCE)
         return True
 
     def _deadline(self) -> Deadline:
@@ -431,10 +481,16 @@ class Reader:
         for place in before - found - self._resume:  # it is another member's
             self.progress.pop(place, None)
             self._newest.pop(place, None)
+            self._sought_places.discard(place)
+            self._revoked.add(place)
             self._forget(place)
         if found != before:
             self._changed.set()
-            await self._on_change(found - before, before - found)
+            try:
+                await self._on_change(found - before, before - found)
+            except Exception as error:
+                self._failure = error  # it is the application's, whatever it is
+                raise
 
     # What the application does.
 
@@ -501,6 +557,11 @@ class Reader:
                 starts.setdefault(message.place, message.offset)
         return starts
 
+    def take_revoked(self) -> set[Place]:
+        """The vgroups that became another member's since this was last asked."""
+        revoked, self._revoked = self._revoked, set()
+        return revoked
+
     def offset_behind(self, message: Message) -> int:
         """What is to be committed when the application is done with a message."""
         assert message.next_offset is not None
@@ -538,6 +599,8 @@ class Reader:
             await transport.seek(*place, offset, deadline)
             self._forget(place)
             self._resume.discard(place)
+            self._expected[place] = (offset, _INSISTENCE)
+            self._sought_places.add(place)
             self.progress[place] = Progress(offset)
             self._newest.pop(place, None)
             if self.last is not None and self.last.place == place:

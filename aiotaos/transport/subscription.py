@@ -19,7 +19,9 @@ from .framing import Message
 from .servers import Place
 
 _RAW_DATA_SINCE = (3, 3, 2, 0)
-_NO_LOGIN = "init tscObj failed"  # what libtaos says when the login of a consumer fails
+NO_LOGIN = "init tscObj failed"
+"""What libtaos says when the login of a consumer fails, for whatever reason."""
+
 _LATE_FOR_POLL = 10.0  # seconds that the answer to a poll may take longer than the poll
 
 
@@ -38,10 +40,7 @@ class _Calls(Calls):
         error = super().refusal(code, message, req_id, sql)
         if isinstance(error, AuthenticationError):
             return error
-        hint = "; are user and password right?" if _NO_LOGIN in error.message else ""
-        return TmqError(
-            error.message + hint, code=error.code, req_id=req_id, endpoint=self.endpoint
-        )
+        return TmqError(error.message, code=error.code, req_id=req_id, endpoint=self.endpoint)
 
 
 class Subscription:
@@ -115,7 +114,11 @@ class Subscription:
 
     async def subscribe(self, arguments: wire.SubscribeArgs, deadline: Deadline) -> None:
         """Subscribe to topics; can take long while the server finds out who reads what."""
-        reply = await self._ask("subscribe", arguments, wire.SubscribeReply, deadline)
+        try:
+            reply = await self._ask("subscribe", arguments, wire.SubscribeReply, deadline)
+        except TmqError as error:
+            error.say(f"{error.message} (topics: {', '.join(arguments.topics)})")
+            raise
         self.instances = reply.list_instances or []
 
     async def unsubscribe(self, deadline: Deadline) -> None:
@@ -148,6 +151,11 @@ class Subscription:
         if isinstance(reply, tmq.RawReply):
             if reply.code:
                 raise self._calls.refusal(reply.code, reply.message, call.req_id, None)
+            if reply.message_id != message_id:
+                raise ProtocolError(
+                    f"the server sent message {reply.message_id} for {message_id}",
+                    endpoint=self.endpoint,
+                )
             return reply
         self._check_refusal(reply, call)
         raise ProtocolError("the server answered a fetch without data", endpoint=self.endpoint)
@@ -191,13 +199,21 @@ class Subscription:
     ) -> list[int | None]:
         """The committed offsets of vgroups; None where there is none."""
         reply = await self._ask("committed", _places(places), wire.CommittedReply, deadline)
-        offsets = reply.committed or []
+        offsets = self._as_many(reply.committed, places)
         return [None if offset == wire.NO_OFFSET else offset for offset in offsets]
 
     async def position(self, places: Sequence[tuple[str, int]], deadline: Deadline) -> list[int]:
         """The offsets behind what was polled of vgroups."""
         reply = await self._ask("position", _places(places), wire.PositionReply, deadline)
-        return reply.position or []
+        return self._as_many(reply.position, places)
+
+    def _as_many(self, offsets: list[int] | None, places: Sequence[tuple[str, int]]) -> list[int]:
+        if offsets is None or len(offsets) != len(places):
+            told = 0 if offsets is None else len(offsets)
+            raise ProtocolError(
+                f"the server told {told} offsets of {len(places)}", endpoint=self.endpoint
+            )
+        return offsets
 
     async def close(self, timeout: float) -> None:
         """End the session, within ``timeout`` seconds; the server lets other members read on."""
