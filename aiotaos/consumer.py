@@ -166,12 +166,14 @@ class Consumer:
         told = await self._reachable()
         tell = partial(_tell, self._on_assigned, self._on_revoked)
         reader = Reader(told, self._servers, names, self._read_ahead, tell)
-        await reader.start(deadline)
-        if self._closed:  # meanwhile
-            reader.terminate()
-            if self._hold is not None:
+        try:
+            await reader.start(deadline)
+            if self._closed:  # meanwhile
+                reader.terminate()
+                self._check()
+        finally:
+            if self._closed and self._hold is not None:
                 await self._hold.release()
-            self._check()
         self._reader = reader
         if self._told.auto_commit:
             self._committer = asyncio.create_task(

@@ -39,7 +39,8 @@ _LONG_LOG = 1000  # offsets
 _SEARCH_TIME = 1.0  # seconds; the default of fetch.max.wait.ms
 _KNOWN_DECODERS = 256
 _GONE = frozenset({0x03E6, 0x4002})  # the server has dropped this member
-_NOT_READY = frozenset({0x03EA, 0x4010})
+_NOT_READY = frozenset({0x03EA, 0x4008, 0x4010})
+_OUT_OF_RANGE = 0x4007
 _KINDS = {
     MessageType.DATA: MessageKind.DATA,
     MessageType.META: MessageKind.META,
@@ -262,6 +263,7 @@ class Reader:
             self._resume |= set(self.progress)
             self._held = self._finished = None
             self._expected.clear()
+            self._came.clear()  # what did not come while there was no session proves nothing
             self._transport = await self._opened(self._deadline())
             self._next_watch = 0.0
             self._changed.set()
@@ -409,7 +411,8 @@ class Reader:
     def _settle(self) -> None:
         """Nothing has come: what had a rest to come would have got it by now."""
         now = asyncio.get_running_loop().time()
-        for place, progress in self.progress.items():
+        for place in self.assigned & self.progress.keys() - self._resume:
+            progress = self.progress[place]
             quiet = now - self._came.get(place, now)
             if progress.end != progress.safe and quiet > 2 * max(self._told.search_time, 1.0):
                 progress.settle()
@@ -432,7 +435,6 @@ class Reader:
         """
         if place not in self._resume:
             return False
-        self._resume.discard(place)
         progress = self.progress[place]
         wanted = progress.safe
         if place not in self._sought_places:  # who seeks back wants what was committed again
@@ -440,12 +442,15 @@ class Reader:
             wanted = max(wanted, committed or 0)
         try:
             await transport.seek(*place, wanted, self._deadline())
-        except TmqError as error:  # the server has it no more
-            _logger.warning("consumer of %s: %s", self.topics, error)
+        except TmqError as error:
+            if error.code != _OUT_OF_RANGE:
+                raise
+            _logger.warning("consumer of %s: %s", self.topics, error)  # it is gone for good
+            self._resume.discard(place)
             del self.progress[place]
             return False
+        self._resume.discard(place)
         progress.restart(wanted)
-        self._expected[place] = (wanted, _INSISTENCE)
         return True
 
     def _deadline(self) -> Deadline:
