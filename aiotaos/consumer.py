@@ -450,8 +450,10 @@ class Consumer:
             places: ``(topic, vgroup)``; those that are assigned if not given.
             timeout: Seconds; ``read_timeout`` if not given.
         """
-        deadline = self._deadline(timeout)
-        reader, wanted = self._subscribed(), self._places(places)
+        return await self._positions(self._places(places), self._deadline(timeout))
+
+    async def _positions(self, wanted: Sequence[Place], deadline: Deadline) -> dict[Place, int]:
+        reader = self._subscribed()
         unknown = [place for place in wanted if place not in reader.starts()]
         found: dict[Place, int] = {}
         if unknown:
@@ -513,7 +515,7 @@ class Consumer:
         deadline = self._deadline(timeout)
         wanted = self._places(places)
         ranges = await self._ranges(wanted, deadline)
-        positions = await self.position(ranges, timeout=timeout)
+        positions = await self._positions(wanted, deadline)
         return {place: max(end - positions[place], 0) for place, (_, end) in ranges.items()}
 
     async def _ranges(

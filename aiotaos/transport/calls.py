@@ -12,6 +12,7 @@ import builtins
 import logging
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
+from urllib.parse import quote
 
 from ..errors import (
     ConnectionLost,
@@ -21,6 +22,7 @@ from ..errors import (
     TimeoutError,
     server_error,
 )
+from ..options import Address, Options
 from ..protocol import frames, messages
 from ..protocol.tmq import RawReply
 from .base import Deadline
@@ -94,11 +96,9 @@ class Calls:
     """The requests of one session that wait for their answers.
 
     Args:
-        url: Where the session is opened.
-        endpoint: ``scheme://host:port``, for errors.
-        compression: Whether to offer permessage-deflate.
-        write_timeout: Seconds that a statement waits for room in the write buffer.
-        keep_alive: Seconds of silence after which the server is asked for a sign of life.
+        options: How the server is reached.
+        address: The server.
+        path: Where the session is opened, for example ``/ws``.
         on_end: Called once when the session has ended, however it ended.
 
     Attributes:
@@ -106,27 +106,21 @@ class Calls:
     """
 
     def __init__(
-        self,
-        url: str,
-        endpoint: str,
-        *,
-        compression: bool,
-        write_timeout: float,
-        keep_alive: float,
-        on_end: Callable[[], None],
+        self, options: Options, address: Address, path: str, on_end: Callable[[], None]
     ) -> None:
-        self.endpoint = endpoint
+        self.endpoint = options.endpoint(address)
         self._on_end = on_end
-        self._write_timeout = write_timeout
+        self._write_timeout = options.write_timeout
         self._calls: dict[int, Call] = {}
         self._blocks: dict[int, Call] = {}
         self._slots = asyncio.Semaphore(MAX_STATEMENTS)
         self._lost: Exception | None = None
         self._closed = False
+        token = f"?token={quote(options.token)}" if options.token else ""
         self.link = Link(
-            url,
-            compression=compression,
-            keep_alive=keep_alive,
+            f"{self.endpoint}{path}{token}",
+            compression=options.compression,
+            keep_alive=options.keep_alive,
             on_text=self._on_text,
             on_binary=self._on_binary,
             on_lost=self._on_lost,

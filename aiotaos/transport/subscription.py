@@ -7,10 +7,9 @@ other requests are answered only behind it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from urllib.parse import quote
 
 from ..errors import AuthenticationError, Error, ProtocolError, TmqError
-from ..options import Address, Options
+from ..options import Options
 from ..protocol import messages, tmq
 from ..protocol import tmq_messages as wire
 from .base import Deadline, next_req_id, parsed_version
@@ -58,21 +57,10 @@ class Subscription:
 
     def __init__(self, options: Options, place: Place) -> None:
         self.on_end: Callable[[], None] | None = None
-        self._options = options
         self._place = place
         self.instances: list[str] = []
-        self._version = ""
         self._fetch = "fetch_raw_data"
-        token = f"?token={quote(options.token)}" if options.token else ""
-        endpoint = options.endpoint(place.address)
-        self._calls = _Calls(
-            f"{endpoint}/rest/tmq{token}",
-            endpoint,
-            compression=options.compression,
-            write_timeout=options.write_timeout,
-            keep_alive=options.keep_alive,
-            on_end=self._ended,
-        )
+        self._calls = _Calls(options, place.address, "/rest/tmq", self._ended)
         self.link = self._calls.link
 
     def __repr__(self) -> str:
@@ -84,19 +72,9 @@ class Subscription:
             self.on_end()
 
     @property
-    def address(self) -> Address:
-        """The server."""
-        return self._place.address
-
-    @property
     def endpoint(self) -> str:
         """``scheme://host:port``."""
         return self._calls.endpoint
-
-    @property
-    def server_version(self) -> str:
-        """Version that the server told."""
-        return self._version
 
     @property
     def closed(self) -> bool:
@@ -108,7 +86,6 @@ class Subscription:
         version = await self._calls.ask(
             "version", messages.ReqIdArgs(), messages.VersionReply, deadline, req_id=0
         )
-        self._version = version.version
         if parsed_version(version.version) < _RAW_DATA_SINCE:
             self._fetch = "fetch_raw"
 

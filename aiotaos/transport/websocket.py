@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from urllib.parse import quote
 
 from ..errors import InterfaceError, ProtocolError, ResultError
 from ..options import Address, Options
@@ -38,16 +37,7 @@ class WebSocketTransport:
         self.instances: list[str] = []
         self._version = ""
         self._binary = True
-        token = f"?token={quote(options.token)}" if options.token else ""
-        endpoint = options.endpoint(address)
-        self._calls = Calls(
-            f"{endpoint}/ws{token}",
-            endpoint,
-            compression=options.compression,
-            write_timeout=options.write_timeout,
-            keep_alive=options.keep_alive,
-            on_end=place.leave,
-        )
+        self._calls = Calls(options, address, "/ws", place.leave)
         self._statements = Statements(self._calls)
         self.link = self._calls.link
 
