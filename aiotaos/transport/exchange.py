@@ -7,7 +7,7 @@ import builtins
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import tzinfo
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 
@@ -27,6 +27,33 @@ _SHORT = 65_536  # bytes of an answer that is not to a statement
 _GATHER_SECONDS = 0.005  # how long rows that have come wait for more
 
 
+class Request(NamedTuple):
+    """A request, without credentials.
+
+    Attributes:
+        method: Of HTTP.
+        path: Behind host and port.
+        parameters: Behind the question mark.
+        data: The body.
+        req_id: Identifier; 0 where there is none.
+        sql: The statement; None of other requests.
+        zone: The zone that TIMESTAMPs will be written in, if it is another than UTC.
+    """
+
+    method: str
+    path: str
+    parameters: dict[str, str]
+    data: bytes
+    req_id: int
+    sql: str | None = None
+    zone: tzinfo | None = None
+
+    @property
+    def takes_token(self) -> bool:
+        """Whether TDengine's own tokens are known there."""
+        return self.path.startswith("/rest/")
+
+
 class Exchange:
     """One request and its answer, as it comes in.
 
@@ -34,13 +61,11 @@ class Exchange:
         http: The client.
         options: How the server is reached.
         endpoint: The server.
-        req_id: Identifier of the request.
-        sql: The statement; None of other requests.
-        zone: The zone that TIMESTAMPs will be written in, if it is another than UTC.
+        request: What is asked.
         on_end: Called once when it is over, with this exchange.
 
     Attributes:
-        is_unreachable: Whether there was no connection to be had.
+        request: What is asked.
         body: The answer to a statement.
         block: Rows that were decoded to learn of the result, and are not given out.
     """
@@ -50,24 +75,21 @@ class Exchange:
         http: Http,
         options: Options,
         endpoint: str,
-        req_id: int,
-        sql: str | None,
-        zone: tzinfo | None,
+        request: Request,
         on_end: Callable[[Exchange], None],
     ) -> None:
         self._http = http
         self._options = options
         self._endpoint = endpoint
-        self._req_id = req_id
-        self._sql = sql
+        self.request = request
         self._on_end: Callable[[Exchange], None] | None = on_end
         self._response: aiohttp.ClientResponse | None = None
         self._scope: asyncio.Timeout | None = None
         self._stopped: Error | None = None
         self._has_slot = False
         keep_after_fork(self)
-        self.is_unreachable = False
-        self.body = Body(reads=sql is not None and reads(sql), zone=zone)
+        sql = request.sql
+        self.body = Body(reads=sql is not None and reads(sql), zone=request.zone)
         self.block: ListedBlock | None = None
 
     @property
@@ -91,17 +113,12 @@ class Exchange:
         return self._response
 
     async def send(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        data: bytes | None,
-        deadline: Deadline,
+        self, url: str, headers: Mapping[str, str], data: bytes, deadline: Deadline
     ) -> None:
         """Send the request, and wait for the status."""
         await self._take_slot(deadline)
         self._response = await self._wait(
-            self._http.request(method, url, headers, data), deadline, "answer"
+            self._http.request(self.request.method, url, headers, data or None), deadline, "answer"
         )
 
     async def _take_slot(self, deadline: Deadline) -> None:
@@ -112,8 +129,8 @@ class Exchange:
             raise self._stopped or TimeoutError(
                 f"the request could not be sent within {deadline.seconds:g} s: {MAX_SOCKETS} "
                 "others are under way, or their answers are not read to the end",
-                req_id=self._req_id or None,
-                sql=self._sql,
+                req_id=self.request.req_id or None,
+                sql=self.request.sql,
                 endpoint=self._endpoint,
                 may_have_run=False,
             ) from None
@@ -175,7 +192,6 @@ class Exchange:
         raise self._stopped or failure from cause
 
     def _unreachable(self, cause: OSError, deadline: Deadline) -> ConnectionLost:
-        self.is_unreachable = True
         told = link_error(cause, self._options, self._endpoint, deadline)
         message = told.message if told is not None else str(cause)
         return self._error(ConnectionLost, message, may_have_run=False)
@@ -190,12 +206,12 @@ class Exchange:
 
     def _error(self, cls: type[E], message: str, *, may_have_run: bool | None = None) -> E:
         """An error with the request that it belongs to."""
-        if may_have_run is None and self._req_id and self.body.head is None:
+        if may_have_run is None and self.request.req_id and self.body.head is None:
             may_have_run = True
         return cls(
             message,
-            req_id=self._req_id or None,
-            sql=self._sql,
+            req_id=self.request.req_id or None,
+            sql=self.request.sql,
             endpoint=self._endpoint,
             may_have_run=may_have_run,
             http_status=None if self._response is None else self.status,

@@ -7,20 +7,15 @@ question mark, and credentials with each.
 from __future__ import annotations
 
 import asyncio
-import base64
-import builtins
 import re
 import ssl
-import zlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from ..errors import (
-    AuthenticationError,
     ConnectionError,
     ConnectionLost,
     Error,
@@ -29,14 +24,11 @@ from ..errors import (
     ProtocolError,
     ResultError,
     TimeoutError,
-    server_error,
-    shorten,
 )
 from ..options import Address, Options
 from ..protocol.bind import Binding
 from ..protocol.block import Block
 from ..protocol.messages import InsertArgs
-from ..protocol.rest import parse_head
 from ..protocol.sql import first_word, identifier, used_database
 from ..types import Precision, SchemalessProtocol
 from .base import (
@@ -47,9 +39,9 @@ from .base import (
     not_over_rest,
     parsed_version,
 )
-from .exchange import Exchange
+from .exchange import Exchange, Request
 from .http import Http
-from .refusals import shown, status_error
+from .requests import Requests
 from .servers import Place, Servers
 
 _NO_DATABASE = frozenset({0x0217, 0x0380, 0x2616})
@@ -57,13 +49,8 @@ _REMEDY = (
     "; over REST a database is current after select_db() or USE on this connection, or when the "
     "DSN names it; or write database.table"
 )
-_TOKEN_REMEDIES = {
-    0x1105: "; is this TDengine Cloud, which token= is for?",
-    0x1122: "; servers from 3.4 know bearer tokens",
-}
 _TOKEN_REFUSED = frozenset({0x1124, 0x1125})
 _TIMEZONE_SINCE = (3, 3, 5, 0)
-_COMPRESSED_FROM = 4096  # bytes of a request
 _LISTED_SECONDS = 5.0  # how long a query that was given up may take to be listed as running
 _IN_TEXT = re.compile(r"\[0x([0-9a-fA-F]{1,8})\]\s*(.*)", re.DOTALL)
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -109,22 +96,6 @@ async def open_rest(
     return session
 
 
-class _Request(NamedTuple):
-    """A request, without credentials; ``req_id`` is 0 where there is none."""
-
-    method: str
-    path: str
-    parameters: dict[str, str]
-    data: bytes
-    req_id: int
-    sql: str | None = None
-
-    @property
-    def takes_token(self) -> bool:
-        """Whether TDengine's own tokens are known there."""
-        return self.path.startswith("/rest/")
-
-
 class _LinesRefusal(msgspec.Struct):
     """How the InfluxDB and OpenTSDB endpoints refuse."""
 
@@ -145,24 +116,20 @@ class RestTransport:
     def __init__(self, options: Options, place: Place, http: Http) -> None:
         self._options = options
         self._place = place
-        self._http = http
-        self._has_token = options.token is not None or options.bearer_token is not None
         self._endpoint = options.endpoint(place.address)
+        self._requests = Requests(options, self._endpoint, http)
         self._version = ""
         self._is_legacy = False
-        self._token = ""
         self._database: str | None = None
         self._timezone = options.timezone
-        self._exchanges: set[Exchange] = set()
         self._left: dict[int, float] = {}
         self._closed = False
         self._lost: Exception | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._renewing = asyncio.Lock()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "lost" if self._lost else "open"
-        return f"<RestTransport {self._endpoint} {state}, {len(self._exchanges)} requests>"
+        return f"<RestTransport {self._endpoint} {state}, {len(self._requests)} requests>"
 
     @property
     def address(self) -> Address:
@@ -246,10 +213,8 @@ class RestTransport:
 
     def _end(self, reason: Error) -> None:
         """Stop what is under way, and leave the server and the HTTP client."""
-        for exchange in list(self._exchanges):
-            exchange.stop(reason)
         self._place.leave()
-        self._closing = self._http.leave()
+        self._closing = self._requests.end(reason)
 
     def _check_open(self, req_id: int, sql: str | None) -> None:
         if self._closed:
@@ -265,140 +230,23 @@ class RestTransport:
 
     # Requests.
 
-    async def _request(self, request: _Request, deadline: Deadline) -> Exchange:
-        """Send a request, with the credentials; a token that is not taken any more is renewed."""
-        if self._options.rest_auth == "taosd" and not self._token and request.takes_token:
-            await self._renew(self._token, deadline)
-        token = self._token
-        exchange = await self._send(request, deadline)
-        if exchange.status == 401 and token:
-            exchange.close()
-            await self._renew(token, deadline)
-            exchange = await self._send(request, deadline)
-        return exchange
-
-    async def _renew(self, token: str, deadline: Deadline) -> None:
-        """Have another token than this one; one task gets it for all."""
+    async def _request(self, request: Request, deadline: Deadline) -> Exchange:
+        """Send a request; who finds that there is no server loses the session."""
+        self._check_open(request.req_id, request.sql)
         try:
-            async with asyncio.timeout_at(deadline.when):
-                await self._renewing.acquire()
-        except builtins.TimeoutError:
-            raise TimeoutError(
-                f"no token within {deadline.seconds:g} s",
-                endpoint=self._endpoint,
-                may_have_run=False,
-            ) from None
-        try:
-            if self._token == token:
-                await self._get_token(deadline)
-        finally:
-            self._renewing.release()
-
-    async def _send(self, request: _Request, deadline: Deadline) -> Exchange:
-        req_id, sql, data = request.req_id, request.sql, request.data
-        self._check_open(req_id, sql)
-        options, parameters = self._options, request.parameters
-        headers = {}
-        if options.token is not None:
-            parameters = {"token": options.token, **parameters}
-        elif options.bearer_token is not None:
-            headers["Authorization"] = f"Bearer {options.bearer_token}"
-        elif self._token and request.takes_token:
-            headers["Authorization"] = f"Taosd {self._token}"
-        else:
-            login = f"{options.user}:{options.password}".encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
-        if options.compression and len(data) >= _COMPRESSED_FROM and not self._is_legacy:
-            headers["Content-Encoding"] = "gzip"
-            headers["Accept-Encoding"] = "identity"  # taosAdapter spoils answers if both are
-            packer = zlib.compressobj(1, wbits=31)  # of gzip's format
-            data = packer.compress(data) + packer.flush()
-        zone = ZoneInfo(self._timezone) if self._timezone and not self._is_legacy else None
-        url = f"{self._endpoint}{request.path}"
-        if parameters:
-            url = f"{url}?{urlencode(parameters, quote_via=quote)}"
-        exchange = Exchange(
-            self._http, options, self._endpoint, req_id, sql, zone, self._exchanges.discard
-        )
-        self._exchanges.add(exchange)
-        try:
-            await exchange.send(request.method, url, headers, data or None, deadline)
-        except BaseException as error:
-            exchange.close()
-            if exchange.is_unreachable and isinstance(error, Exception):
+            return await self._requests.send(request, deadline)
+        except ConnectionLost as error:
+            if error.may_have_run is False:
                 self.drop(error)
             raise
-        return exchange
 
-    async def _get_token(self, deadline: Deadline) -> None:
-        """Have the server give a token for user and password."""
-        user, password = self._options.user, self._options.password
-        if "/" in user + password:
-            raise InterfaceError(
-                "user, password: one with a '/' cannot be sent to /rest/login; "
-                "use rest_auth='basic'"
-            )
-        self._token = ""  # it is not sent with the request for another
-        path = f"/rest/login/{quote(user, safe='')}/{quote(password, safe='')}"
-        exchange = await self._send(_Request("GET", path, {}, b"", 0), deadline)
-        try:
-            body = await exchange.read(deadline)
-            head = parse_head(body)
-            token = "" if head is None or head.is_refusal else head.desc
-            if exchange.status != 200 or not token.isascii() or not token.isprintable():
-                token = ""
-            if not token:
-                raise self._refusal(exchange, body, "/rest/login", 0, None)
-            self._token = token
-        finally:
-            exchange.close()
-
-    def _refusal(
-        self, exchange: Exchange, body: bytes, path: str, req_id: int, sql: str | None
-    ) -> Error:
-        """The error for an answer that is not what was hoped for."""
-        head = parse_head(body)
-        if head is not None and head.is_refusal:
-            error = self._server_error(head.code, head.desc, req_id, sql)
-            if exchange.status in (401, 403) and not isinstance(error, AuthenticationError):
-                error = AuthenticationError(error.message, code=error.code, endpoint=self._endpoint)
-        elif exchange.status == 200:
-            said = self._shown(body)
-            error = ProtocolError(f"HTTP status 200, but not the JSON that was expected: {said}")
-        else:
-            error = self._status_error(exchange, body, path)
-        return self._placed(error, exchange, req_id, sql)
-
-    def _status_error(self, exchange: Exchange, body: bytes, path: str) -> Error:
-        told = self._shown(body).encode()
-        retry_after = exchange.retry_after
-        return status_error(
-            exchange.status, told, retry_after, self._options, self._endpoint, path, "status 200"
-        )
-
-    def _shown(self, body: bytes) -> str:
-        """The beginning of an answer, without secrets."""
-        text = shown(body, self._options)
-        return text.replace(self._token, "***") if self._token else text
-
-    def _server_error(self, code: int, message: str, req_id: int, sql: str | None) -> Error:
-        error = server_error(code, message, req_id=req_id, sql=sql, endpoint=self._endpoint)
-        remedy = _TOKEN_REMEDIES.get(code, "") if self._has_token else ""
-        if code in _NO_DATABASE:
+    def _with_remedy(self, error: Error) -> Error:
+        """An error that says what to do where no database is current."""
+        if error.code in _NO_DATABASE:
             remedy = _REMEDY
             if self._database is not None:
                 remedy = f"; {self._database!r} is the current one here, it may have been dropped"
-        error.say(error.message + remedy)
-        return error
-
-    def _placed(self, error: Error, exchange: Exchange, req_id: int, sql: str | None) -> Error:
-        """An error with the request that it belongs to."""
-        error.http_status = exchange.status
-        if error.code is None and sql is not None and exchange.body.head is None:
-            error.may_have_run = exchange.status == 200 or exchange.status >= 500
-        error.req_id = req_id or None
-        error.sql = None if sql is None else shorten(sql)
-        error.endpoint = self._endpoint
+            error.say(error.message + remedy)
         return error
 
     # Statements and results.
@@ -409,9 +257,9 @@ class RestTransport:
                 return await self._ask(sql, deadline, req_id)
             except (asyncio.CancelledError, TimeoutError) as error:
                 self._leave(req_id)
-                if isinstance(error, TimeoutError) and self._exchanges:
+                if isinstance(error, TimeoutError) and len(self._requests):
                     error.say(
-                        f"{error.message}; {len(self._exchanges)} other answers of this connection "
+                        f"{error.message}; {len(self._requests)} other answers of this connection "
                         "are not read to the end, and hold connections of the server"
                     )
                 raise
@@ -438,33 +286,37 @@ class RestTransport:
             raise InterfaceError(f"sql: it cannot be sent as UTF-8: {error}") from error
         path = "/rest/sql" if is_first else self._path()
         parameters = {} if is_first or self._is_legacy else self._parameters(req_id)
-        request = _Request("POST", path, parameters, data, req_id, sql)
+        zone = ZoneInfo(self._timezone) if self._timezone and not self._is_legacy else None
+        request = Request("POST", path, parameters, data, req_id, sql, zone)
         exchange = await self._request(request, deadline)
         body = exchange.body
         try:
             if exchange.status != 200:
                 said = await exchange.read(deadline)
-                raise self._refusal(exchange, said, path, req_id, sql)
+                raise self._with_remedy(self._requests.refusal(exchange, said, path))
             while (block := body.next_block()) is None and not body.done:
                 await exchange.fill(deadline)
             head = body.head
             if head is not None and head.is_refusal:
-                if head.code in _TOKEN_REFUSED and self._token and not is_renewed:  # as 2.x says it
+                token = self._requests.token
+                if head.code in _TOKEN_REFUSED and token and not is_renewed:  # as 2.x says it
                     exchange.close()
-                    await self._renew(self._token, deadline)
+                    await self._requests.renew(token, deadline)
                     return await self._ask(
                         sql, deadline, req_id, is_first=is_first, is_renewed=True
                     )
-                refusal = self._server_error(head.code, head.desc, req_id, sql)
-                raise self._placed(refusal, exchange, req_id, sql)
+                refusal = self._requests.server_error(head.code, head.desc)
+                raise self._with_remedy(self._requests.placed(refusal, exchange))
         except ProtocolError as error:
             exchange.close()
-            raise self._unreadable(error, exchange, req_id, sql) from None
+            raise self._requests.unreadable(error, exchange) from None
         except BaseException:
             exchange.close()
             raise
         if is_first and head is not None:
             self._is_legacy = head.status is not None
+            if self._is_legacy:
+                self._requests.may_compress = False
         finished = block is None and body.done
         if finished:
             exchange.close()
@@ -497,14 +349,6 @@ class RestTransport:
         told = {name: value for name, value in given.items() if value is not None}
         return {"req_id": str(req_id), "timing": "true", **told}
 
-    def _unreadable(
-        self, error: ProtocolError, exchange: Exchange, req_id: int, sql: str | None
-    ) -> Error:
-        """The error for a body that is not an answer, with the bytes that it begins with."""
-        said = self._shown(exchange.body.start)
-        error.say(f"{error.message}; the answer begins with: {said}")
-        return self._placed(error, exchange, req_id, sql)
-
     def request_block(self, result: ServerResult) -> None:
         """Nothing: the server sends what follows of its own accord, as far as there is room."""
 
@@ -522,7 +366,7 @@ class RestTransport:
                 block = body.next_block()
         except ProtocolError as error:
             self.free(result)
-            raise self._unreadable(error, exchange, result.req_id, result.sql) from None
+            raise self._requests.unreadable(error, exchange) from None
         except BaseException as error:
             if isinstance(error, (asyncio.CancelledError, TimeoutError)):
                 self._leave(result.req_id)
@@ -570,7 +414,9 @@ class RestTransport:
     async def schemaless_insert(self, arguments: InsertArgs, deadline: Deadline) -> int:
         req_id, database = arguments.req_id, self._database
         if database is None:
-            raise self._server_error(0x2616, "Database not specified", req_id, None)
+            error = self._requests.server_error(0x2616, "Database not specified")
+            error.req_id = req_id
+            raise self._with_remedy(error)
         if not _PLAIN_NAME.fullmatch(database):
             database = identifier(database)  # taosAdapter puts it into a USE as it is
         parameters = {"req_id": str(req_id)}
@@ -586,17 +432,17 @@ class RestTransport:
         else:
             kind = "json" if arguments.protocol == SchemalessProtocol.JSON else "telnet"
             path = f"/opentsdb/v1/put/{kind}/{quote(database, safe='')}"
-        request = _Request("POST", path, parameters, arguments.data.encode(), req_id)
+        request = Request("POST", path, parameters, arguments.data.encode(), req_id)
         exchange = await self._request(request, deadline)
         try:
             body = await exchange.read(deadline)
             if exchange.status not in (200, 204):
-                raise self._refused_lines(exchange, body, path, req_id)
+                raise self._refused_lines(exchange, body, path)
         finally:
             exchange.close()
         return _points(arguments)
 
-    def _refused_lines(self, exchange: Exchange, body: bytes, path: str, req_id: int) -> Error:
+    def _refused_lines(self, exchange: Exchange, body: bytes, path: str) -> Error:
         """The error for lines that were refused; its code stands in the text."""
         try:
             message = msgspec.json.decode(body, type=_LinesRefusal).message
@@ -604,10 +450,10 @@ class RestTransport:
             message = ""
         found = _IN_TEXT.search(message)
         if found is None:
-            error = self._status_error(exchange, body, path)
+            error = self._requests.status_error(exchange, body, path)
         else:
-            error = self._server_error(int(found[1], 16), found[2], req_id, None)
-        return self._placed(error, exchange, req_id, None)
+            error = self._with_remedy(self._requests.server_error(int(found[1], 16), found[2]))
+        return self._requests.placed(error, exchange)
 
 
 def _points(arguments: InsertArgs) -> int:
