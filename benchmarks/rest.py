@@ -30,16 +30,13 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import aiohttp
-import numpy as np
 import taosrest  # type: ignore[import-untyped]
+from contest import START, STEP, Contestant, Figures, fill, make_stable, measure, report
 
 import aiotaos
 from aiotaos.options import Options
 
 DATABASE = "bench_rest"
-START = 1_709_251_200_000
-STEP = 1_003  # ms from row to row, so that the times have digits behind the second
-TABLES = 100
 TIMES = 10  # as many rows, where the larger result is asked for
 QUERY = "select * from m"
 WARM_UP = f"{QUERY} limit 5"
@@ -48,13 +45,6 @@ MIB = 1024 * 1024
 Row = Sequence[Any]
 Sums = tuple[int, int]
 Taken = Sums | list[Row]
-
-
-class Figures(NamedTuple):
-    """What one measurement gave: seconds, and CPU seconds of this process in this time."""
-
-    wall: float
-    cpu: float
 
 
 class Strain(NamedTuple):
@@ -110,21 +100,6 @@ class Server:
     def sums(self, times: int = 1) -> Sums:
         """Number of rows, and sum of the column ``v``, if the table is read so many times."""
         return times * self.rows, times * (self.rows * (self.rows - 1) // 2)
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A way to read.
-
-    Attributes:
-        name: What it is called in the report.
-        read: Reads the table and tells what it took.
-        official: Whether it is what the others are compared with.
-    """
-
-    name: str
-    read: Callable[[Server], Figures]
-    official: bool = False
 
 
 # aiotaos.
@@ -440,71 +415,18 @@ async def connection(server: Server) -> AsyncIterator[Connection]:
 
 async def make_database(server: Server) -> str:
     """Sub-tables with the rows; the version of the server."""
-    number = np.arange(server.rows)
-    table = number * TABLES // server.rows
-    columns = {
-        "n": np.array([f"d{i}" for i in range(TABLES)])[table],
-        "ts": START + STEP * number,
-        "f": (number / 7).astype(np.float32),
-        "v": number.astype(np.int32),
-        "d": number / 3,
-        "s": np.array([f"state {i}" for i in range(1000)])[number % 1000],
-        "g": table.astype(np.int32),
-        "p": np.array([f"Halle {i}, Süd" for i in range(TABLES)])[table],
-    }
     async with connection(server) as conn:
         await conn.execute(f"drop database if exists {DATABASE}")
         await conn.execute(f"create database {DATABASE} keep 36500 vgroups 2")
         await conn.select_db(DATABASE)
-        await conn.execute(
-            "create stable m (ts timestamp, f float, v int, d double, s varchar(16)) "
-            "tags (g int, p nchar(24))"
-        )
-        await conn.insert("m", columns, tbname="n", tags=["g", "p"])
+        await make_stable(conn)
+        await fill(conn, server.rows)
         return conn.server_version
 
 
 async def drop_database(server: Server) -> None:
     async with connection(server) as conn:
         await conn.execute(f"drop database if exists {DATABASE}")
-
-
-def measure(server: Server, rounds: int) -> dict[str, list[Figures]]:
-    """Let everyone read the table in each round."""
-    found: dict[str, list[Figures]] = {contestant.name: [] for contestant in CONTESTANTS}
-    for number in range(rounds):
-        for contestant in CONTESTANTS if number % 2 == 0 else reversed(CONTESTANTS):
-            gc.collect()
-            figures = contestant.read(server)
-            found[contestant.name].append(figures)
-            print(
-                f"  round {number + 1}  {contestant.name:<34} "
-                f"{server.rows / figures.wall:>11,.0f} rows/s",
-                flush=True,
-            )
-    return found
-
-
-def report(found: dict[str, list[Figures]], rows: int) -> None:
-    """Print medians, and their ratios to taosrest."""
-
-    def figures(name: str) -> tuple[float, float, float]:
-        walls = [one.wall for one in found[name]]
-        return median(walls), min(walls), median(one.cpu for one in found[name])
-
-    wall, quickest, cpu = figures(next(one.name for one in CONTESTANTS if one.official))
-    print(
-        f"\n{'':<34} {'rows/s':>11} {'ratio':>7} {'best':>11} {'ratio':>7} "
-        f"{'CPU s':>8} {'ratio':>7}"
-    )
-    for contestant in CONTESTANTS:
-        own_wall, own_quickest, own_cpu = figures(contestant.name)
-        print(
-            f"{contestant.name:<34} {rows / own_wall:>11,.0f} {wall / own_wall:>7.2f} "
-            f"{rows / own_quickest:>11,.0f} {quickest / own_quickest:>7.2f} "
-            f"{own_cpu:>8.3f} {own_cpu / cpu:>7.3f}"
-        )
-    print("rows/s, CPU: medians; ratios to taosrest; CPU is that of this process.")
 
 
 def main() -> None:
@@ -532,7 +454,8 @@ def main() -> None:
             f"TDengine {told}, Python {platform.python_version()}, {os.cpu_count()} CPUs "
             f"({platform.machine()})\n\n{QUERY}: {server.rows:,} rows"
         )
-        report(measure(server, arguments.rounds), server.rows)
+        found = measure(CONTESTANTS, server, server.rows, arguments.rounds)
+        report(CONTESTANTS, found, server.rows, "taosrest")
         strains(server, arguments.rounds)
     finally:
         asyncio.run(drop_database(server))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import os
 import platform
 import secrets
@@ -23,11 +22,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import taosws  # type: ignore[import-untyped]
+from contest import Contestant, Figures, fill, make_stable, measure, report
 
 import aiotaos
 from aiotaos.consumer_options import ConsumerOptions
@@ -36,22 +34,12 @@ from aiotaos.transport.dial import open_subscription
 from aiotaos.transport.servers import Servers
 
 DATABASE = "bench_subscription"
-START = 1_709_251_200_000
-STEP = 1_003  # ms from row to row, so that the times have digits behind the second
-TABLES = 100
 VALUE = 2  # the place of the column that is summed up
 TOPICS = {"select * from m": f"{DATABASE}_query", "stable m": f"{DATABASE}_stable"}
 PATIENCE = 60.0  # seconds for the first message, and for each of the following
 BLOCKING = 500  # ms that the server waits for a message
 EMPTY = 3  # polls without a message after which there are no more
 IN_USE = 0x03EB
-
-
-class Figures(NamedTuple):
-    """What one measurement gave: seconds, and CPU seconds of this process in this time."""
-
-    wall: float
-    cpu: float
 
 
 class Clock:
@@ -89,21 +77,6 @@ class Log:
         expected = self.rows * (self.rows - 1) // 2
         if rows != self.rows or total not in (None, expected):
             raise SystemExit(f"{self.topic}: {rows} rows, sum {total}, not {self.rows}, {expected}")
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A way to read.
-
-    Attributes:
-        name: What it is called in the report.
-        read: Reads the topic and tells what it took.
-        official: Whether it is what the others are compared with.
-    """
-
-    name: str
-    read: Callable[[Log], Figures]
-    official: bool = False
 
 
 def fresh_group() -> dict[str, str]:
@@ -256,31 +229,16 @@ CONTESTANTS = (
 
 async def make_database(dsn: str, rows: int) -> str:
     """Topics, and sub-tables with the rows; the version of the server."""
-    number = np.arange(rows)
-    table = number * TABLES // rows
-    columns = {
-        "n": np.array([f"d{i}" for i in range(TABLES)])[table],
-        "ts": START + STEP * number,
-        "f": (number / 7).astype(np.float32),
-        "v": number.astype(np.int32),
-        "d": number / 3,
-        "s": np.array([f"state {i}" for i in range(1000)])[number % 1000],
-        "g": table.astype(np.int32),
-        "p": np.array([f"Halle {i}, Süd" for i in range(TABLES)])[table],
-    }
     await drop_all(dsn)
     async with aiotaos.connect(dsn) as conn:
         await conn.execute(
             f"create database {DATABASE} keep 36500 vgroups 2 wal_retention_period 36000"
         )
         await conn.select_db(DATABASE)
-        await conn.execute(
-            "create stable m (ts timestamp, f float, v int, d double, s varchar(16)) "
-            "tags (g int, p nchar(24))"
-        )
+        await make_stable(conn)
         for what, topic in TOPICS.items():
             await conn.execute(f"create topic {topic} as {what}")
-        await conn.insert("m", columns, tbname="n", tags=["g", "p"])
+        await fill(conn, rows)
         return conn.server_version
 
 
@@ -299,44 +257,6 @@ async def drop_all(dsn: str) -> None:
                 else:
                     break
         await conn.execute(f"drop database if exists {DATABASE}")
-
-
-def measure(log: Log, rounds: int) -> dict[str, list[Figures]]:
-    """Let everyone read the topic in each round."""
-    found: dict[str, list[Figures]] = {contestant.name: [] for contestant in CONTESTANTS}
-    for number in range(rounds):
-        for contestant in CONTESTANTS if number % 2 == 0 else reversed(CONTESTANTS):
-            gc.collect()
-            figures = contestant.read(log)
-            found[contestant.name].append(figures)
-            print(
-                f"  round {number + 1}  {contestant.name:<32} "
-                f"{log.rows / figures.wall:>11,.0f} rows/s",
-                flush=True,
-            )
-    return found
-
-
-def report(found: dict[str, list[Figures]], rows: int) -> None:
-    """Print medians, and their ratios to the rows of taos-ws-py."""
-
-    def figures(name: str) -> tuple[float, float, float]:
-        walls = [one.wall for one in found[name]]
-        return median(walls), min(walls), median(one.cpu for one in found[name])
-
-    wall, quickest, cpu = figures(next(one.name for one in CONTESTANTS if one.official))
-    print(
-        f"\n{'':<32} {'rows/s':>11} {'ratio':>7} {'best':>11} {'ratio':>7} "
-        f"{'CPU s':>8} {'ratio':>7}"
-    )
-    for contestant in CONTESTANTS:
-        own_wall, own_quickest, own_cpu = figures(contestant.name)
-        print(
-            f"{contestant.name:<32} {rows / own_wall:>11,.0f} {wall / own_wall:>7.2f} "
-            f"{rows / own_quickest:>11,.0f} {quickest / own_quickest:>7.2f} "
-            f"{own_cpu:>8.3f} {own_cpu / cpu:>7.3f}"
-        )
-    print("rows/s, CPU: medians; ratios to taos-ws-py's rows; CPU is that of this process.\n")
 
 
 def main() -> None:
@@ -359,7 +279,9 @@ def main() -> None:
         )
         for what, topic in TOPICS.items():
             print(f"topic as {what}: {arguments.rows:,} rows")
-            report(measure(Log(dsn, topic, arguments.rows), arguments.rounds), arguments.rows)
+            log = Log(dsn, topic, arguments.rows)
+            found = measure(CONTESTANTS, log, log.rows, arguments.rounds)
+            report(CONTESTANTS, found, log.rows, "taos-ws-py's rows")
     finally:
         asyncio.run(drop_all(dsn))
 
