@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar, overload
 from zoneinfo import ZoneInfo
 
 from .binding import Shape
+from .column_verbs import ColumnVerbs
 from .cursor import Cursor
 from .errors import InterfaceError
 from .hooks import Hooks
@@ -27,7 +28,7 @@ from .sources import Data
 from .statement import Statement
 from .transport.base import Deadline, ServerResult, Transport
 from .transport.retry import Attempts
-from .verbs import Verbs, check_sql
+from .verbs import check_sql
 from .version import __version__
 
 S = TypeVar("S")
@@ -37,7 +38,7 @@ CLOSE_TIMEOUT = 5.0
 """Seconds for saying goodbye."""
 
 
-class Connection(Verbs[R]):
+class Connection(ColumnVerbs[R]):
     """A session with a server; made by :func:`connect`.
 
     Any number of tasks may use it at once: statements run concurrently on the server, so one that

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 from .errors import InterfaceError, ProgrammingError
 from .result import Result
 from .row_factories import R, RowFactory
+from .tabular import Tabular
 from .types import DECIMALS, TypeCode
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 ColumnDescription: TypeAlias = tuple[str, TypeCode, None, int, int | None, int | None, bool | None]
 
 
-class Cursor(Generic[R]):
+class Cursor(Tabular, Generic[R]):
     """One statement at a time, and its rows; made by :meth:`Connection.cursor`.
 
     Several cursors of one connection may be read in turns.
@@ -188,6 +189,9 @@ class Cursor(Generic[R]):
     def _check(self) -> None:
         if self._closed:
             raise InterfaceError("the cursor is closed")
+
+    def _columns(self) -> Result[R]:
+        return self._rows()
 
     def _rows(self) -> Result[R]:
         self._check()

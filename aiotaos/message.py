@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
+
+from .errors import InterfaceError
 from .protocol.block import Row
+from .protocol.tables import Dictionary, DtypeBackend, Tables, pandas_frame
 from .protocol.tmq import TableBlock
+from .types import Precision
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
 
 
 class MessageKind(StrEnum):
@@ -108,3 +118,53 @@ class Message:
         for block in self.blocks:
             rows += block.rows()
         return rows
+
+    def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
+        """The rows of all blocks, as numpy arrays; see :meth:`Result.to_numpy`.
+
+        Raises:
+            InterfaceError: The blocks differ in their columns, as those of different super tables
+                do; convert them one by one. Or two columns have one name.
+        """
+        return self._tables().numpy(self.blocks)
+
+    def to_arrow(self, *, dictionary: Dictionary = False) -> pyarrow.Table:
+        """The rows of all blocks, as an Arrow table; see :meth:`Result.to_arrow`.
+
+        Raises:
+            InterfaceError: As :meth:`to_numpy`; pyarrow is not installed, or ``dictionary`` names
+                no text column.
+            DataError: A text is not Unicode.
+        """
+        tables = self._tables()
+        return tables.table(map(tables.batch, self.blocks), dictionary)
+
+    def to_pandas(
+        self, *, dtype_backend: DtypeBackend = None, dictionary: Dictionary = False
+    ) -> pandas.DataFrame:
+        """The rows of all blocks, as a pandas DataFrame; see :meth:`Result.to_pandas`.
+
+        Raises:
+            Error: As :meth:`to_arrow`; there is no such backend.
+        """
+        return pandas_frame(self.to_arrow(dictionary=dictionary), dtype_backend)
+
+    def to_polars(self, *, dictionary: Dictionary = False) -> polars.DataFrame:
+        """The rows of all blocks, as a polars DataFrame; see :meth:`Result.to_polars`.
+
+        Raises:
+            Error: As :meth:`to_arrow`.
+        """
+        return self._tables().polars(self.blocks, dictionary)
+
+    def _tables(self) -> Tables:
+        if not self.blocks:
+            return Tables((), Precision.MILLISECOND)
+        first = self.blocks[0]
+        for block in self.blocks:
+            if block.fields != first.fields:
+                raise InterfaceError(
+                    f"the message has blocks of different columns, of {first.table!r} and of "
+                    f"{block.table!r}; convert them one by one"
+                )
+        return first.tables()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, overloa
 
 from .binding import Shape
 from .care import Care
+from .column_verbs import ColumnVerbs
 from .connection import CLOSE_TIMEOUT, Connection
 from .errors import InterfaceError
 from .hooks import Hooks, check_hooks
@@ -28,7 +29,6 @@ from .session import Session
 from .sources import Data
 from .transport.base import Deadline
 from .transport.retry import Backoff
-from .verbs import Verbs
 
 if TYPE_CHECKING:
     pass
@@ -120,7 +120,7 @@ def create_pool(
     )
 
 
-class Pool(Verbs[R]):
+class Pool(ColumnVerbs[R]):
     """Connections to borrow; made by :func:`create_pool`.
 
     Tasks that wait for one are served in the order in which they came. A session is opened when it

@@ -17,7 +17,7 @@ from .consumer_options import ConsumerOptions
 from .errors import ConnectionLost, Error, InterfaceError, TimeoutError, TmqError, copied
 from .message import Message, MessageKind
 from .progress import Progress
-from .protocol.block import Block, Row
+from .protocol.block import Block
 from .protocol.rows import RowDecoder
 from .protocol.tmq import MessageParser, TableBlock
 from .protocol.tmq_messages import MessageType, PollReply
@@ -376,7 +376,7 @@ class Reader:
                     progress.repeat(end)
                     return None
             for block in blocks:
-                block.decoded_by(self._rows)
+                block.decoded_by(self._decoder_of(block))
         return Message(
             reply.message_id,
             reply.topic,
@@ -417,15 +417,15 @@ class Reader:
             if progress.end != progress.safe and quiet > 2 * max(self._told.search_time, 1.0):
                 progress.settle()
 
-    def _rows(self, block: Block) -> list[Row]:
-        """Decode a block; consecutive ones have the same columns."""
+    def _decoder_of(self, block: Block) -> RowDecoder:
+        """What decodes a block; consecutive ones have the same columns."""
         known = self._decoders.get(id(block.fields))
         if known is None:
             if len(self._decoders) >= _KNOWN_DECODERS:
                 self._decoders.clear()
             decoder = RowDecoder(block.fields, block.precision, self._tz, self._options.timestamp)
             known = self._decoders[id(block.fields)] = (block.fields, decoder)
-        return known[1].rows(block)
+        return known[1]
 
     async def _sought(self, transport: Subscription, place: Place) -> bool:
         """After a loss: whether a vgroup was set to where the application is, so that the message

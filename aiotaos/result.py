@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import Error, InterfaceError, ResultError
 from .options import seconds, whole_number
 from .protocol.block import Block, Row
 from .protocol.rows import RowDecoder
+from .protocol.tables import Tables
 from .row_factories import R, RowFactory, RowMaker, dict_row, tuple_row
+from .tabular import Tabular
 from .transport.base import Deadline, ServerResult
 from .types import Field, Precision
 
 if TYPE_CHECKING:
     from .run import Run
 
+T = TypeVar("T")
 
-class Result(Generic[R]):
+_PIECE = 65_536
+"""Values that are decoded at a time: some milliseconds."""
+
+
+class Result(Tabular, Generic[R]):
     """What a statement returned; made by :meth:`Connection.query`.
 
     Iterate it for rows, or :meth:`blocks` for columns; while one block is read the next is on its
@@ -52,6 +61,8 @@ class Result(Generic[R]):
         self._maker: RowMaker[R] | None = None
         self._rows: list[R] = []
         self._position = 0
+        self._pieces: deque[Block] = deque()
+        self._made: Tables | None = None
         self._count = 0
         self._done = result.finished
         self._closed = False
@@ -98,15 +109,14 @@ class Result(Generic[R]):
         state = "closed" if self._closed else "complete" if self._done else "open"
         return f"<Result {len(self.fields)} columns, {self._count} rows read, {state}>"
 
-    async def blocks(self) -> AsyncIterator[Block]:
+    async def blocks(self) -> AsyncGenerator[Block, None]:
         """The blocks that are not read yet, as columns.
 
         Raises:
             ResultError: The result is closed, or rows of the present block were already taken.
             TimeoutError: A block took longer than the connection's ``read_timeout``.
         """
-        if self._position < len(self._rows):
-            raise ResultError("some rows of the present block are read; read the rest as rows")
+        self._check_whole()
         while (block := await self._next_block(Deadline(self._timeout))) is not None:
             yield block
 
@@ -154,7 +164,7 @@ class Result(Generic[R]):
         Args:
             timeout: Seconds, for all of it.
         """
-        return await self._read_all(self._deadline(timeout))
+        return await self._fetch_all(self._deadline(timeout))
 
     async def fetch_all_into_dict(self, *, timeout: float | None = None) -> list[dict[str, Any]]:
         """All rows that are not read yet, as dicts by column name, whatever the row factory.
@@ -163,12 +173,11 @@ class Result(Generic[R]):
             ResultError: Some rows of the present block were already taken.
         """
         deadline = self._deadline(timeout)
-        if self._position < len(self._rows):
-            raise ResultError("some rows of the present block are read; read the rest as rows")
+        self._check_whole()
         make = dict_row(self.fields)
         dicts: list[dict[str, Any]] = []
-        while (block := await self._next_block(deadline)) is not None:
-            dicts += map(make, self._decoder.rows(block))
+        while (piece := await self._next_piece(deadline)) is not None:
+            dicts += map(make, self._decoder.rows(piece))
         return dicts
 
     async def aclose(self) -> None:
@@ -195,10 +204,14 @@ class Result(Generic[R]):
         if self._on_end is not None:
             self._loop.call_soon_threadsafe(self._on_end)
 
+    def _columns(self) -> Result[R]:
+        return self
+
     def _give_up(self) -> None:
         if not self._done:
             self._closed = True
             self._rows, self._position = [], 0
+            self._pieces.clear()
         self._result.transport.free(self._result)
         self._end()
 
@@ -217,29 +230,85 @@ class Result(Generic[R]):
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline(self._timeout if timeout is None else seconds("timeout", timeout))
 
+    def _check_whole(self) -> None:
+        """Check that blocks can be given out.
+
+        Raises:
+            ResultError: Some rows of the present one are given out.
+        """
+        if self._position < len(self._rows) or self._pieces:
+            raise ResultError("some rows of the present block are read; read the rest as rows")
+
+    def _tables(self) -> Tables:
+        """What blocks become; over REST the unit of TIMESTAMPs may be known late."""
+        if self._made is None or self._made.precision is not self.precision:
+            self._made = Tables(self.fields, self.precision, self._decoder.tz)
+        return self._made
+
     async def _load(self, deadline: Deadline, *, ahead: bool = True) -> bool:
-        """Replace the buffered rows, all of which are read, by those of the next block."""
+        """Replace the buffered rows, all of which are read, by those that come next."""
         self._rows, self._position = [], 0
         while not self._rows:
-            block = await self._next_block(deadline, ahead=ahead)
-            if block is None:
+            piece = await self._next_piece(deadline, ahead=ahead)
+            if piece is None:
                 return False
-            try:
-                rows = self._decoder.rows(block)
-                self._rows = self._make(rows)
-            except BaseException:
-                self._give_up()
-                raise
+            with self._given_up_on_error():
+                self._rows = self._make(self._decoder.rows(piece))
         return True
 
-    async def _read_all(self, deadline: Deadline) -> list[R]:
+    async def _next_piece(self, deadline: Deadline, *, ahead: bool = True) -> Block | None:
+        """The next rows that can be decoded without keeping the loop from others for long."""
+        if not self._pieces:
+            block = await self._next_block(deadline, ahead=ahead)
+            size = max(_PIECE // max(len(self.fields), 1) & ~7, 8)
+            if block is None or len(block) <= size:
+                return block
+            stops = range(size, len(block) + size, size)
+            self._pieces.extend(block.cut(stop - size, min(stop, len(block))) for stop in stops)
+        else:
+            with self._given_up_on_error():
+                await asyncio.sleep(0)
+        return self._pieces.popleft()
+
+    @contextlib.contextmanager
+    def _given_up_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._give_up()
+            raise
+
+    async def _fetch_all(self, deadline: Deadline) -> list[R]:
+        return await self._read_all(deadline, self._read_rest)
+
+    async def _take_blocks(self, deadline: Deadline, take: Callable[[Block], T]) -> list[T]:
+        """All blocks that are not read yet, each made into something when it comes.
+
+        Raises:
+            ResultError: Some rows of the present block were already taken.
+        """
+
+        async def read(deadline: Deadline) -> list[T]:
+            taken = []
+            while (block := await self._next_block(deadline)) is not None:
+                with self._given_up_on_error():
+                    taken.append(take(block))
+            return taken
+
+        self._check_whole()
+        return await self._read_all(deadline, read)
+
+    async def _read_all(
+        self, deadline: Deadline, read: Callable[[Deadline], Awaitable[list[T]]]
+    ) -> list[T]:
+        """Read to the end; the statement is run again where that may help."""
         if self._count:
-            return await self._read_rest(deadline)
+            return await read(deadline)
         on_end, self._on_end = self._on_end, None  # nothing is over while it can be repeated
         try:
             while True:
                 try:
-                    return await self._read_rest(deadline)
+                    return await read(deadline)
                 except Error as error:
                     await self._repeat(error, deadline)
         finally:
@@ -290,7 +359,7 @@ class Result(Generic[R]):
         self._count += len(block)
         if ahead:
             self._result.transport.request_block(self._result)
-        return block.decoded_by(self._decoder.rows)
+        return block.decoded_by(self._decoder)
 
     async def _fetch(self, deadline: Deadline) -> Block | None:
         """The next block; before the first one the statement is run again, where that may help."""

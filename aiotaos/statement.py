@@ -175,7 +175,7 @@ class Statement(Generic[R]):
         """Run a query and return all its rows; arguments as :meth:`query`."""
         deadline = self._connection._deadline(timeout)
         result = await self.query(*parameters, req_id=req_id, timeout=timeout)
-        return await result._read_all(deadline)
+        return await result._fetch_all(deadline)
 
     async def aclose(self) -> None:
         """Close the statement; what is bound and not executed is dropped. May be called again."""

@@ -191,7 +191,7 @@ class Verbs(ABC, Generic[R]):
         result = await self._open(
             check_sql(sql), params, checked_req_id(req_id), deadline, row_factory
         )
-        return await result._read_all(deadline)
+        return await result._fetch_all(deadline)
 
     @overload
     async def fetchrow(

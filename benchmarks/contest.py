@@ -66,18 +66,46 @@ async def fill(conn: aiotaos.Connection[Any], rows: int) -> None:
     await conn.insert("m", columns, tbname="n", tags=["g", "p"])
 
 
+class UnavailableError(Exception):
+    """A contestant cannot take part here; the message says why."""
+
+
 def measure(
-    contestants: Sequence[Contestant[T]], what: T, rows: int, rounds: int
+    contestants: Sequence[Contestant[T]],
+    what: T,
+    rows: int,
+    rounds: int,
+    *,
+    unit: str = "rows/s",
+    missing: dict[str, str] | None = None,
 ) -> dict[str, list[Figures]]:
-    """Let everyone read in each round; the order turns."""
+    """Let everyone read in each round; the order turns.
+
+    Args:
+        contestants: Who takes part.
+        what: What is given to each of them.
+        rows: How much that is, for the printed rate.
+        rounds: How often everyone reads.
+        unit: Of the printed rate.
+        missing: Takes the names of those that cannot take part, and why; without it they are not
+            expected.
+    """
     found: dict[str, list[Figures]] = {contestant.name: [] for contestant in contestants}
     for number in range(rounds):
         for contestant in contestants if number % 2 == 0 else reversed(contestants):
+            if missing is not None and contestant.name in missing:
+                continue
             gc.collect()
-            figures = contestant.read(what)
+            try:
+                figures = contestant.read(what)
+            except UnavailableError as error:
+                if missing is None:
+                    raise
+                missing[contestant.name] = str(error)
+                continue
             found[contestant.name].append(figures)
             print(
-                f"  round {number + 1}  {contestant.name:<34} {rows / figures.wall:>11,.0f} rows/s",
+                f"  round {number + 1}  {contestant.name:<34} {rows / figures.wall:>11,.0f} {unit}",
                 flush=True,
             )
     return found

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import taosws
+import taosws  # type: ignore[import-untyped]
 
 import aiotaos
 from aiotaos.binding import Shape, TableRows
@@ -319,14 +319,14 @@ def report(contestants: Sequence[Contestant], found: dict[str, list[Figures]], r
     print(f"rows/s, CPU, encoding: medians; ratios to {best}.\n")
 
 
-def bulk(dsn: str, tables: int, table_rows: int, rounds: int) -> None:
-    """Long stretches of rows for each table."""
+def bulk_contestants(tables: int, table_rows: int) -> list[Contestant]:
+    """Everyone who writes long stretches of rows for each table, with the rows."""
     places = np.arange(tables * table_rows)
     columns = flat(places // table_rows, places % table_rows, table_rows)
     lists = {name: column.tolist() for name, column in columns.items()}
     by_table = list(pieces(columns, TABLE_ROWS))
     cut = {size: grouped(by_table, size) for size in EXECUTE_ROWS}
-    contestants = [
+    return [
         Contestant("aiotaos insert, numpy", insert([columns])),
         Contestant("aiotaos insert, Arrow", insert([pa.table(columns)])),
         Contestant("aiotaos insert, lists", insert([lists])),
@@ -339,6 +339,11 @@ def bulk(dsn: str, tables: int, table_rows: int, rounds: int) -> None:
             for size, data in cut.items()
         ),
     ]
+
+
+def bulk(dsn: str, tables: int, table_rows: int, rounds: int) -> None:
+    """Long stretches of rows for each table."""
+    contestants = bulk_contestants(tables, table_rows)
     rows = tables * table_rows
     print(f"{rows:,} rows into {tables:,} sub-tables, table by table")
     report(contestants, measure(dsn, contestants, rows, 0, rounds), rows)

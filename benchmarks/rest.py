@@ -14,10 +14,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -25,13 +23,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import taosrest  # type: ignore[import-untyped]
 from contest import START, STEP, Contestant, Figures, fill, make_stable, measure, report
+from strain import Strain, watched
 
 import aiotaos
 from aiotaos.options import Options
@@ -40,23 +38,10 @@ DATABASE = "bench_rest"
 TIMES = 10  # as many rows, where the larger result is asked for
 QUERY = "select * from m"
 WARM_UP = f"{QUERY} limit 5"
-MIB = 1024 * 1024
 
 Row = Sequence[Any]
 Sums = tuple[int, int]
 Taken = Sums | list[Row]
-
-
-class Strain(NamedTuple):
-    """What reading cost a process.
-
-    Attributes:
-        growth: MiB by which the peak of resident memory rose.
-        gap: Seconds of the longest time in which the event loop ran nothing else.
-    """
-
-    growth: float
-    gap: float
 
 
 @dataclass(frozen=True)
@@ -219,53 +204,9 @@ CONTESTANTS = (
 # Memory and the event loop, in a process of its own.
 
 
-def peak() -> int:
-    """Peak of resident memory, bytes.
-
-    Linux lets getrusage() begin with the peak of the process that started this one, so there it is
-    taken from the kernel's own count.
-    """
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def forget_peak() -> None:
-    """Let the peak begin anew, where the kernel can: what imports took shall not hide anything."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-class Gap:
-    """Notes the longest time between two turns of the event loop; includes 1 ms of sleep."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-
-    async def watch(self) -> None:
-        last = time.perf_counter()
-        while True:
-            await asyncio.sleep(0.001)
-            now = time.perf_counter()
-            self.longest = max(self.longest, now - last)
-            last = now
-
-
 async def strain_of(read: Callable[[], Awaitable[Taken]], expected: Sums) -> Strain:
     """Watch a process while it reads; what it took is checked afterwards."""
-    gap = Gap()
-    gc.collect()
-    forget_peak()
-    before = peak()
-    watching = asyncio.create_task(gap.watch())
-    await asyncio.sleep(0.01)
-    taken = await read()
-    await asyncio.sleep(0.01)
-    watching.cancel()
-    found = Strain((peak() - before) / MIB, gap.longest)
+    found, taken = await watched(read)
     sums = (len(taken), sum(row[2] for row in taken)) if isinstance(taken, list) else taken
     if sums != expected:
         raise SystemExit(f"count and sum are {sums}, not {expected}")

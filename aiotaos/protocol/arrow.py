@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError, InterfaceError
+from ..errors import DataError
 from ..types import TypeCode
-from .columns import Column, Variable, gather, make_column
+from .block import gather
+from .columns import Column, Variable, make_column
+from .extras import imported
 from .values import TEXTS, Described
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def record_batches(source: object) -> Iterator[pyarrow.RecordBatch]:
     Raises:
         InterfaceError: pyarrow is not installed.
     """
-    pa = _pyarrow()
+    pa = imported("pyarrow")
     if hasattr(source, "__arrow_c_stream__"):
         yield from pa.RecordBatchReader.from_stream(source)
     else:
@@ -64,7 +66,7 @@ def plain_array(source: object) -> Any:
     Raises:
         InterfaceError: pyarrow is not installed.
     """
-    pa = _pyarrow()
+    pa = imported("pyarrow")
     array: Any = source
     if not isinstance(array, (pa.Array, pa.ChunkedArray)):
         make = pa.array if hasattr(source, "__arrow_c_array__") else pa.chunked_array
@@ -89,7 +91,7 @@ def arrow_codes(names: object) -> tuple[list[Any], Any] | None:
         The values, each once, and for each row the index of its value, shape (rows,); None if
         there are NULLs.
     """
-    pa = _pyarrow()
+    pa = imported("pyarrow")
     array = plain_array(names)
     if array.null_count:
         return None
@@ -104,7 +106,7 @@ def arrow_codes(names: object) -> tuple[list[Any], Any] | None:
 
 def arrow_taken(values: object, rows: Any) -> Any:
     """Some rows of an array."""
-    return plain_array(values).take(_pyarrow().array(rows))
+    return plain_array(values).take(imported("pyarrow").array(rows))
 
 
 def arrow_column(field: Described, source: object) -> Column:
@@ -117,7 +119,7 @@ def arrow_column(field: Described, source: object) -> Column:
         DataError: A value does not fit; the message names column, row and value.
         InterfaceError: pyarrow is not installed.
     """
-    pa = _pyarrow()
+    pa = imported("pyarrow")
     array = plain_array(source)
     if pa.types.is_dictionary(array.type):
         array = _without_views(pa, array.dictionary_decode())
@@ -135,16 +137,6 @@ def arrow_column(field: Described, source: object) -> Column:
     if array.null_count:
         values = np.ma.masked_array(values, _nulls(array))
     return make_column(field, values)
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError:
-        raise InterfaceError(
-            "Arrow data is read with pyarrow: pip install 'aiotaos[arrow]'"
-        ) from None
-    return pyarrow
 
 
 def _is_text(pa: Any, kind: Any) -> bool:

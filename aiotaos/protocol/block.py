@@ -10,14 +10,23 @@ unaligned.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self, TypeAlias
+from collections.abc import Iterator, Sequence
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ProtocolError
 from ..types import DECIMALS, Field, Precision, TypeCode
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
+    from .rows import RowDecoder
+    from .tables import Dictionary, DtypeBackend, Tables
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -104,6 +113,11 @@ class FixedColumn:
         mask = np.unpackbits(self._bitmap, count=len(self)).view(np.bool_)
         return mask if mask.any() else None
 
+    def cut(self, start: int, stop: int) -> FixedColumn:
+        """Some adjacent rows, as views; ``start`` is a multiple of 8."""
+        bitmap = self._bitmap[start >> 3 : (stop + 7) >> 3]
+        return FixedColumn(self.type, self.values[start:stop], bitmap, self.precision, self.scale)
+
 
 class VariableColumn:
     """A column of values of varying length.
@@ -136,6 +150,10 @@ class VariableColumn:
         mask: Mask = self.offsets < 0
         return mask if mask.any() else None
 
+    def cut(self, start: int, stop: int) -> VariableColumn:
+        """Some adjacent rows, as views."""
+        return VariableColumn(self.type, self.offsets[start:stop], self.data)
+
     def spans(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Mask | None]:
         """Where the values of the rows that are not NULL begin and end in ``data``.
 
@@ -167,6 +185,44 @@ class VariableColumn:
             )
         return starts, ends, nulls
 
+    def packed(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], Mask | None]:
+        """The values one behind the other, without their length prefixes.
+
+        Returns:
+            The bytes, a view where the layout allows; the length of each value of the rows that
+            are not NULL, bytes; and the mask of NULL rows.
+
+        Raises:
+            ProtocolError: A value reaches beyond the column.
+        """
+        starts, ends, nulls = self.spans()
+        lengths = ends - starts
+        if not len(starts):
+            return self.data[:0], lengths, nulls
+        width = PREFIXES[self.type].itemsize
+        if not (starts[1:] == ends[:-1] + width).all():
+            return gather(self.data, starts, lengths), lengths, nulls
+        stretch = self.data[starts[0] - width : ends[-1]]
+        if int(lengths.min()) == int(lengths.max()):
+            return stretch.reshape(len(starts), -1)[:, width:].reshape(-1), lengths, nulls
+        values = np.ones(len(stretch), np.bool_)
+        for byte in range(width):
+            values[starts - starts[0] + byte] = False
+        return stretch[values], lengths, nulls
+
+
+def gather(
+    data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.integer]
+) -> npt.NDArray[np.uint8]:
+    """Join slices of a buffer: ``lengths[i]`` bytes from ``starts[i]`` each."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if not len(ends):
+        return data[:0]
+    index = np.repeat(starts - ends + lengths, lengths)
+    index += np.arange(len(index))
+    joined: npt.NDArray[np.uint8] = data[index]
+    return joined
+
 
 Column: TypeAlias = FixedColumn | VariableColumn
 
@@ -181,7 +237,7 @@ class Block:
         precision: Unit of its TIMESTAMPs.
     """
 
-    __slots__ = ("_columns", "_decode", "_rows", "fields", "precision")
+    __slots__ = ("_columns", "_decoder", "_rows", "fields", "precision")
 
     def __init__(
         self,
@@ -194,7 +250,7 @@ class Block:
         self.precision = precision
         self._columns = tuple(columns)
         self._rows = rows
-        self._decode: Callable[[Block], list[Row]] | None = None
+        self._decoder: RowDecoder | None = None
 
     def __len__(self) -> int:
         return self._rows
@@ -217,14 +273,62 @@ class Block:
 
     def rows(self) -> list[Row]:
         """The rows as tuples of Python values, with the conversions of the connection."""
-        if self._decode is None:
+        if self._decoder is None:
             raise TypeError("this block has no row decoder; use RowDecoder.rows(block)")
-        return self._decode(self)
+        return self._decoder.rows(self)
 
-    def decoded_by(self, decode: Callable[[Block], list[Row]]) -> Self:
+    def decoded_by(self, decoder: RowDecoder) -> Self:
         """Say how :meth:`rows` makes Python values; returns the block itself."""
-        self._decode = decode
+        self._decoder = decoder
         return self
+
+    def cut(self, start: int, stop: int) -> Block:
+        """Some adjacent rows, as views.
+
+        Args:
+            start: The first row, a multiple of 8.
+            stop: The row behind the last one.
+        """
+        columns = [column.cut(start, stop) for column in self._columns]
+        block = Block(self.fields, self.precision, columns, stop - start)
+        block._decoder = self._decoder
+        return block
+
+    def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays by column name, views where numpy has the type; see :meth:`Result.to_numpy`."""
+        return self.tables().numpy([self])
+
+    def to_arrow(self, *, dictionary: Dictionary = False) -> pyarrow.RecordBatch:
+        """An Arrow record batch; see :meth:`Result.to_arrow`."""
+        return self.tables().batch(self, dictionary)
+
+    def to_pandas(
+        self, *, dtype_backend: DtypeBackend = None, dictionary: Dictionary = False
+    ) -> pandas.DataFrame:
+        """A pandas DataFrame; see :meth:`Result.to_pandas`."""
+        from .tables import pandas_frame
+
+        tables = self.tables()
+        return pandas_frame(tables.table([tables.batch(self)], dictionary), dtype_backend)
+
+    def to_polars(self, *, dictionary: Dictionary = False) -> polars.DataFrame:
+        """A polars DataFrame; see :meth:`Result.to_polars`."""
+        return self.tables().polars([self], dictionary)
+
+    def __arrow_c_schema__(self) -> object:
+        return self.tables().schema.__arrow_c_schema__()
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+        capsules: tuple[object, object] = self.to_arrow().__arrow_c_array__(requested_schema)
+        return capsules
+
+    def tables(self) -> Tables:
+        """What makes arrays and tables of blocks such as this."""
+        from .tables import Tables  # which is made of what is here
+
+        return Tables(
+            self.fields, self.precision, UTC if self._decoder is None else self._decoder.tz
+        )
 
 
 def parse_block(

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from ..types import DECIMALS, Precision, TypeCode
-from .block import DTYPES, PREFIXES, Mask
+from .block import DTYPES, PREFIXES, Mask, gather
 from .times import ticks_of_datetime64, ticks_of_datetimes, ticks_of_one
 from .values import INTEGERS, TEXTS, Described, Refused, bad_value
 
@@ -92,16 +92,6 @@ class Variable:
 
 
 Column: TypeAlias = Fixed | Variable
-
-
-def gather(data: Bytes, starts: npt.NDArray[np.int64], lengths: Lengths) -> Bytes:
-    """Join slices of a buffer: ``lengths[i]`` bytes from ``starts[i]`` each."""
-    ends = np.cumsum(lengths, dtype=np.int64)
-    if not len(ends):
-        return data[:0]
-    index = np.repeat(starts - ends + lengths, lengths)
-    index += np.arange(len(index))
-    return data[index]
 
 
 def concatenate(columns: Sequence[Column]) -> Column:

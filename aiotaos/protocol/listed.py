@@ -43,6 +43,15 @@ class ListedBlock(Block):
         self._parts[:] = map(_column, self.fields, self._parts)
         return self._parts  # type: ignore[return-value]  # all of them are columns now
 
+    def cut(self, start: int, stop: int) -> ListedBlock:
+        parts = [
+            part.cut(start, stop) if isinstance(part, Column) else part[start:stop]
+            for part in self._parts
+        ]
+        block = ListedBlock(self.fields, self.precision, parts, stop - start)
+        block._decoder = self._decoder
+        return block
+
 
 def _column(field: Field, part: Part) -> Column:
     if isinstance(part, Column):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import decimal
 from collections.abc import Callable, Sequence
 from datetime import UTC, timedelta, tzinfo
-from itertools import repeat
+from itertools import pairwise, repeat
+from operator import add
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ from .zones import zone_for
 
 TimestampAs: TypeAlias = Literal["datetime", "int", "datetime64"]
 Values: TypeAlias = list[Any]
+Places: TypeAlias = npt.NDArray[np.int64]
 Converter: TypeAlias = Callable[[Column], Values]
 
 # Wall clocks that a datetime can hold, from 0001-01-01 to 9999-12-31, in microseconds.
@@ -26,6 +28,9 @@ _LAST_WALL = 253_402_300_799_999_999
 _DAY = 86_400_000_000  # no zone is farther from UTC
 _EXACT = decimal.Context(prec=80, Emin=-999_999, Emax=999_999)
 _FEW_NULLS = 0.05
+_PREFIX = 2  # bytes before each value of a text column
+_MANY_RUNS = 8  # rows per run below which looking for runs does not pay
+_PROBES = 16
 
 
 class RowDecoder:
@@ -39,7 +44,7 @@ class RowDecoder:
             datetime cannot hold; ``"int"``: ticks always; ``"datetime64"``: numpy scalars.
     """
 
-    __slots__ = ("_converters", "_fields", "_precision", "_timestamp", "_tz")
+    __slots__ = ("_converters", "_fields", "_precision", "_timestamp", "tz")
 
     def __init__(
         self,
@@ -49,14 +54,14 @@ class RowDecoder:
         timestamp: TimestampAs = "datetime",
     ) -> None:
         self._fields = fields
-        self._tz = tz
+        self.tz = tz
         self._timestamp: TimestampAs = timestamp
         self._use(precision)
 
     def _use(self, precision: Precision) -> None:
         self._precision = precision
         self._converters: list[Converter] = [
-            _converter(field, precision, self._tz, self._timestamp) for field in self._fields
+            _converter(field, precision, self.tz, self._timestamp) for field in self._fields
         ]
 
     def columns(self, block: Block) -> list[Sequence[Any]]:
@@ -86,6 +91,11 @@ def _converter(field: Field, precision: Precision, tz: tzinfo, timestamp: Timest
         if timestamp == "datetime" and precision is not Precision.NANOSECOND:
             return _datetimes(field.name, precision, tz)
     return _CONVERTERS[type]
+
+
+def plain_values(column: Column) -> Values:
+    """Values of a column as rows have them, TIMESTAMPs as ticks; raises like a decoder."""
+    return _CONVERTERS[column.type](column)
 
 
 def patch_nulls(values: Values, nulls: Mask | None) -> Values:
@@ -145,7 +155,7 @@ def _datetimes(name: str, precision: Precision, tz: tzinfo) -> Converter:
     to_microseconds = 1_000_000 // per_second
     first, last = _FIRST_WALL // to_microseconds, _LAST_WALL // to_microseconds
     day = _DAY // to_microseconds
-    plus = zone.epoch.__add__
+    epoch = zone.epoch
 
     def check(ticks: npt.NDArray[np.int64]) -> None:
         wall, _ = zone.wall_clock(np.clip(ticks, first - day, last + day) * to_microseconds)
@@ -171,7 +181,7 @@ def _datetimes(name: str, precision: Precision, tz: tzinfo) -> Converter:
             check(ticks)
         wall, folds = zone.wall_clock(ticks * to_microseconds)
         since: list[timedelta] = wall.view("m8[us]").tolist()
-        values: Values = list(map(plus, since))
+        values: Values = list(map(add, repeat(epoch), since))
         for index in folds.tolist():
             values[index] = values[index].replace(fold=1)
         return patch_nulls(values, nulls)
@@ -198,19 +208,21 @@ def _texts(column: Column) -> Values:
     """
     assert isinstance(column, VariableColumn)
     starts, ends, nulls = column.spans()
-    if len(starts) > 1 and _is_contiguous(starts, ends, 2):
-        packed = column.data[starts[0] - 2 : ends[-1]].copy()
+    if len(starts) > 1 and _is_contiguous(starts, ends):
+        packed = column.data[starts[0] - _PREFIX : ends[-1]]
+        firsts = _runs(packed, starts, ends)
+        if firsts is not None:
+            return spread(_repeated(column, starts, ends, firsts, _utf8), nulls)
+        packed = packed.copy()
         packed[starts - starts[0]] = 0
         packed[starts - starts[0] + 1] = 0
-        if np.count_nonzero(packed) == len(packed) - 2 * len(starts):
-            text = packed[2:].tobytes().decode("utf-8", "surrogateescape")
-            return spread(text.split("\0\0"), nulls)
-    raw = column.data.tobytes()
-    values = [
-        raw[start:end].decode("utf-8", "surrogateescape")
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-    ]
-    return spread(values, nulls)
+        if np.count_nonzero(packed) == len(packed) - _PREFIX * len(starts):
+            return spread(_utf8(packed[_PREFIX:].tobytes()).split("\0\0"), nulls)
+    return spread(_one_by_one(column, starts, ends, _utf8), nulls)
+
+
+def _utf8(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _json(column: Column) -> Values:
@@ -224,19 +236,15 @@ def _nchars(column: Column) -> Values:
     starts, ends, nulls = column.spans()
     if ((ends - starts) & 3).any():
         raise ProtocolError("inconsistent block: an NCHAR value is not a multiple of 4 bytes long")
-    if len(starts) > 1 and _is_contiguous(starts, ends, 2):
-        keep = np.ones(int(ends[-1] - starts[0]) + 2, np.bool_)
-        keep[starts - starts[0]] = False
-        keep[starts - starts[0] + 1] = False
-        text = _utf32(column.data[starts[0] - 2 : ends[-1]][keep].tobytes())
-        stops = np.cumsum((ends - starts) >> 2).tolist()
-        begins = [0, *stops[:-1]]
-        return spread([text[a:b] for a, b in zip(begins, stops, strict=True)], nulls)
-    raw = column.data.tobytes()
-    values = [
-        _utf32(raw[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-    ]
-    return spread(values, nulls)
+    if len(starts) > 1 and _is_contiguous(starts, ends):
+        firsts = _runs(column.data[starts[0] - _PREFIX : ends[-1]], starts, ends)
+        if firsts is not None:
+            return spread(_repeated(column, starts, ends, firsts, _utf32), nulls)
+        data, lengths, _ = column.packed()
+        text = _utf32(data.tobytes())
+        stops = [0, *np.cumsum(lengths >> 2).tolist()]
+        return spread([text[a:b] for a, b in pairwise(stops)], nulls)
+    return spread(_one_by_one(column, starts, ends, _utf32), nulls)
 
 
 def _utf32(raw: bytes) -> str:
@@ -252,13 +260,86 @@ def _utf32(raw: bytes) -> str:
 def _binaries(column: Column) -> Values:
     assert isinstance(column, VariableColumn)
     starts, ends, nulls = column.spans()
+    return spread(_one_by_one(column, starts, ends, bytes), nulls)
+
+
+def _one_by_one(
+    column: VariableColumn, starts: Places, ends: Places, decode: Callable[[bytes], Any]
+) -> Values:
     raw = column.data.tobytes()
-    values = [raw[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-    return spread(values, nulls)
+    return [decode(raw[a:b]) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
-def _is_contiguous(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], prefix: int) -> bool:
-    return bool((starts[1:] == ends[:-1] + prefix).all())
+def _is_contiguous(starts: Places, ends: Places) -> bool:
+    return bool((starts[1:] == ends[:-1] + _PREFIX).all())
+
+
+def _runs(packed: npt.NDArray[np.uint8], starts: Places, ends: Places) -> Values | None:
+    """Where values begin that are not like the one before, if many are: those of a tag mostly.
+
+    Args:
+        packed: The values one behind the other, each with its length prefix.
+        starts: Where each begins in the column, behind its prefix.
+        ends: Where it ends.
+
+    Returns:
+        Indexes, the first of which is 0; None if there are so many that it saves nothing.
+    """
+    sizes = ends - starts
+    few = len(sizes) // _MANY_RUNS
+    if not _seem_repeated(packed, starts - starts[0], sizes + _PREFIX):
+        return None
+    changes = np.flatnonzero(sizes[1:] != sizes[:-1]) + 1
+    if len(changes) >= few:
+        return None
+    firsts: Values = []
+    at = 0
+    for start, stop in pairwise([0, *changes.tolist(), len(sizes)]):
+        size = int(sizes[start]) + _PREFIX
+        end = at + (stop - start) * size
+        differ = packed[at + size : end] != packed[at : end - size]
+        at = end
+        firsts.append(start)
+        if np.count_nonzero(differ) > few * size:
+            return None
+        firsts += (np.unique(np.flatnonzero(differ) // size) + (start + 1)).tolist()
+        if len(firsts) > few:
+            return None
+    return firsts
+
+
+def _seem_repeated(packed: npt.NDArray[np.uint8], starts: Places, sizes: Places) -> bool:
+    """Whether of some values, picked evenly, most are like the next one."""
+    raw = packed.data
+    picked = np.arange(0, len(starts) - 1, max(len(starts) // _PROBES, 1))
+    same = [
+        size == next_size and raw[a : a + size] == raw[b : b + size]
+        for a, b, size, next_size in zip(
+            starts[picked].tolist(),
+            starts[picked + 1].tolist(),
+            sizes[picked].tolist(),
+            sizes[picked + 1].tolist(),
+            strict=True,
+        )
+    ]
+    return 2 * same.count(True) > len(same)
+
+
+def _repeated(
+    column: VariableColumn,
+    starts: Places,
+    ends: Places,
+    firsts: Values,
+    decode: Callable[[bytes], Any],
+) -> Values:
+    """Decode the first value of each run; the others are the same object."""
+    repeated: Values = []
+    counts = np.diff(firsts, append=len(starts)).tolist()
+    for value, count in zip(
+        _one_by_one(column, starts[firsts], ends[firsts], decode), counts, strict=True
+    ):
+        repeated += [value] * count
+    return repeated
 
 
 _CONVERTERS: dict[TypeCode, Converter] = dict.fromkeys(TypeCode, _numbers)

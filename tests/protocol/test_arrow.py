@@ -270,4 +270,4 @@ def test_without_pyarrow(monkeypatch):
     array = Foreign(pa.array([1]))
     with pytest.raises(InterfaceError) as caught:
         bind_column(field(T.INT), array)
-    assert str(caught.value) == "Arrow data is read with pyarrow: pip install 'aiotaos[arrow]'"
+    assert str(caught.value) == "pyarrow is not installed: pip install 'aiotaos[arrow]'"

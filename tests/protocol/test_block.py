@@ -141,7 +141,7 @@ def test_block_without_decoder_has_no_rows(example):
 def test_block_with_decoder_is_iterable(example):
     decoder = RowDecoder(FIELDS, Precision.MILLISECOND, timestamp="int")
     block = parse_block(example, fields=FIELDS)
-    assert block.decoded_by(decoder.rows) is block
+    assert block.decoded_by(decoder) is block
     assert [row[1] for row in block] == [-7, None]
     assert block.rows() == list(block)
 

@@ -396,7 +396,7 @@ def test_block_is_a_block(parts):
     assert isinstance(named, Block)
     assert repr(named) == "<TableBlock of 'd0' 3 rows x 2 columns>"
     decoder = RowDecoder(named.fields, named.precision, timestamp="int")
-    assert named.decoded_by(decoder.rows) is named
+    assert named.decoded_by(decoder) is named
     assert list(named) == named.rows() == [(1, 1.5), (2, None), (3, -2.5)]
     [bare] = MessageParser().parse(build_message(parts[0]._replace(table=None)), 2).blocks
     assert repr(bare) == "<TableBlock 3 rows x 2 columns>"
@@ -467,7 +467,7 @@ def test_recorded_messages(recording, recorded):
         assert [len(block) for block in blocks] == [block["nrows"] for block in entry["blocks"]]
         for block, said in zip(blocks, entry["blocks"], strict=True):
             assert len(block.columns) == said["ncols"]
-            block.decoded_by(RowDecoder(block.fields, block.precision).rows)
+            block.decoded_by(RowDecoder(block.fields, block.precision))
             assert block.rows() == [tuple(map(value_of, row)) for row in said["rows"]]
 
 
