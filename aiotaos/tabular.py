@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing
@@ -205,6 +206,7 @@ async def read_arrow(
 ) -> pyarrow.Table:
     """See :meth:`Tabular.to_arrow`."""
     with result._given_up_on_error():
+        await _import("pyarrow")
         encoded = result._tables().encoded(dictionary)
     batches = await result._take_blocks(deadline, lambda block: result._tables().batch(block))
     if not encoded:
@@ -217,6 +219,7 @@ async def read_pandas(
 ) -> pandas.DataFrame:
     """See :meth:`Tabular.to_pandas`."""
     with result._given_up_on_error():
+        await _import("pandas")
         types_mapper(backend)
     table = await read_arrow(result, deadline, dictionary)
     return await _converted(result, lambda: pandas_frame(table, backend))
@@ -227,11 +230,17 @@ async def read_polars(
 ) -> polars.DataFrame:
     """See :meth:`Tabular.to_polars`."""
     with result._given_up_on_error():
-        imported("polars")
+        await _import("polars")
         result._tables().check_names("to_polars()")
         result._tables().encoded(dictionary)
     blocks = await result._take_blocks(deadline, _as_it_is)
     return await _converted(result, lambda: result._tables().polars(blocks, dictionary))
+
+
+async def _import(name: str) -> None:
+    """Import a large library in a thread, which leaves the loop its turns."""
+    if name not in sys.modules:
+        await asyncio.to_thread(imported, name)
 
 
 def _as_it_is(block: Block) -> Block:
@@ -277,6 +286,7 @@ async def open_reader(result: Result[Any], dictionary: Dictionary) -> pyarrow.Re
     loop = asyncio.get_running_loop()
     result._check_whole()
     with result._given_up_on_error():
+        await _import("pyarrow")
         result._tables().encoded(dictionary)
     first = await following()  # over REST it tells the unit of TIMESTAMPs
     schema = result._tables().schema_with(dictionary)

@@ -56,6 +56,14 @@ def test_weather() -> None:
     assert newark.split()[7] == "80.7"
 
 
+def test_columns() -> None:
+    output = run(str(ROOT / "examples" / "columns.py"))
+    assert "numpy: 20000 rows" in output
+    assert "'Küche': 219.0, 'Bad': 220.0" in output
+    assert "Arrow: 50000 rows, timestamp[ms, tz=Europe/Berlin]" in output
+    assert "Parquet: 50000 rows" in output
+
+
 def test_querying() -> None:
     output = run(str(ROOT / "examples" / "querying.py"))
     assert "location='Oakland'" in output
