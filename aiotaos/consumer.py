@@ -24,10 +24,10 @@ from .reader import Place, Reader
 from .tasks import ended
 from .transport.base import Deadline
 from .transport.servers import Servers
-from .transport.subscription import Subscription
 
 if TYPE_CHECKING:
     from .embedded.shared import Hold
+    from .transport.dial import AnySubscription
 
 Offsets: TypeAlias = Mapping[Place, int]
 OnChange: TypeAlias = Callable[[frozenset[Place]], Awaitable[None] | None]
@@ -532,7 +532,7 @@ class Consumer:
             raise TmqError(f"not assigned to this consumer: {missing}", code=0x4008)
         return {place: found[place] for place in places}
 
-    async def _ranged(self, places: Sequence[Place], deadline: Deadline) -> Subscription:
+    async def _ranged(self, places: Sequence[Place], deadline: Deadline) -> AnySubscription:
         """The session, when the server knows the range of these vgroups, which it asks for."""
         transport = await self._live(deadline)
         for topic in {topic for topic, _ in places}:
@@ -618,7 +618,7 @@ class Consumer:
             )
         return self._reader
 
-    async def _live(self, deadline: Deadline) -> Subscription:
+    async def _live(self, deadline: Deadline) -> AnySubscription:
         return await self._subscribed().live(deadline)
 
     def _deadline(self, timeout: float | None) -> Deadline:

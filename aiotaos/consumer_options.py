@@ -116,8 +116,10 @@ class ConsumerOptions:
                     "property of libtaos, which has a dot in its name"
                 )
         options = Options.make(dsn, **given)
-        if options.road not in (Road.WEBSOCKET, Road.EMBEDDED):
-            raise InterfaceError("a consumer reads over WebSocket: use ws:// or wss://")
+        if options.road is Road.REST:
+            raise InterfaceError(
+                "a consumer reads over WebSocket or libtaos: use ws://, wss:// or taos://"
+            )
         return cls._checked(options, properties)
 
     @classmethod

@@ -113,6 +113,10 @@ class OptionArguments(TypedDict, total=False):
     user_ip: str | None
     conn_mode: int | None
     data: str | None
+    library_path: str | None
+    config_dir: str | None
+    charset: str | None
+    locale: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +165,12 @@ class Options:
         user_ip: Address of the client, shown by ``show connections``.
         conn_mode: 0, or 1 for BI mode.
         data: File in which an embedded server keeps its data; None: in memory.
+        library_path: libtaos, for the native road: its file, its directory, or a name for the
+            system's loader; None: wherever it is found.
+        config_dir: Directory of the taos.cfg that libtaos reads; None: libtaos' own. This and the
+            next two hold for the whole process, from its first native connection on.
+        charset: Encoding of text in libtaos, as ``UTF-8``; None: that of the system.
+        locale: Locale of libtaos, as ``en_US.UTF-8``; None: the system's.
     """
 
     road: Road = Road.WEBSOCKET
@@ -193,6 +203,10 @@ class Options:
     user_ip: str | None = None
     conn_mode: int = 0
     data: str | None = None
+    library_path: str | None = None
+    config_dir: str | None = None
+    charset: str | None = None
+    locale: str | None = None
 
     @property
     def tz(self) -> tzinfo:
@@ -242,8 +256,10 @@ class Options:
         if port is not None and not own_host:
             addresses = tuple(dict.fromkeys(Address(item.host, port) for item in addresses))
         merged = _read_parameters(values.parameters) | _read_parameters(given)
-        if values.road is not Road.EMBEDDED and "data" in merged:
-            raise InterfaceError("data is an option of embedded:// alone")
+        for name, road in _OF_ROAD.items():
+            if name in merged and values.road is not road:
+                scheme = "taos" if road is Road.NATIVE else "embedded"
+                raise InterfaceError(f"{name} is an option of {scheme}:// alone")
         return cls(road=values.road, tls=values.tls, addresses=addresses, **merged)
 
 
@@ -548,7 +564,14 @@ _PARAMETERS: dict[str, Callable[[str, object], object]] = {
     "user_ip": _ip,
     "conn_mode": _mode,
     "data": _text,
+    "library_path": _text,
+    "config_dir": _text,
+    "charset": _text,
+    "locale": _text,
 }
+_OF_ROAD = {"data": Road.EMBEDDED} | dict.fromkeys(
+    ("library_path", "config_dir", "charset", "locale"), Road.NATIVE
+)
 _ALIASES = {"conn_timeout": "connect_timeout", "readBufferSize": "read_buffer_size"}
 assert set(_PARAMETERS) == {item.name for item in fields(Options)} - {"road", "tls", "addresses"}
 

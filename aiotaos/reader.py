@@ -9,7 +9,7 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -26,8 +26,11 @@ from .transport.base import Deadline
 from .transport.dial import open_session, open_subscription
 from .transport.retry import PASSING, Backoff
 from .transport.servers import Servers
-from .transport.subscription import NO_LOGIN, Subscription
+from .transport.subscription import NO_LOGIN
 from .types import Field
+
+if TYPE_CHECKING:
+    from .transport.dial import AnySubscription
 
 Place: TypeAlias = tuple[str, int]
 """Topic and vgroup."""
@@ -87,7 +90,7 @@ class Reader:
         self._on_change = on_change
         self._parser = MessageParser()
         self._decoders: dict[int, tuple[tuple[Field, ...], RowDecoder]] = {}
-        self._transport: Subscription | None = None
+        self._transport: AnySubscription | None = None
         self._waiting: deque[Message] = deque()
         self._bytes = 0
         self._last_id = 0
@@ -141,7 +144,7 @@ class Reader:
             else:
                 return
 
-    async def _opened(self, deadline: Deadline) -> Subscription:
+    async def _opened(self, deadline: Deadline) -> AnySubscription:
         transport = await open_subscription(self._options, self._servers)
         try:
             await transport.subscribe(self._told.subscribe_arguments(self.topics), deadline)
@@ -179,7 +182,7 @@ class Reader:
         """Why nothing more comes; None while it does."""
         return self._failure
 
-    async def live(self, deadline: Deadline) -> Subscription:
+    async def live(self, deadline: Deadline) -> AnySubscription:
         """The session, waiting for another if it was lost.
 
         Raises:
@@ -316,7 +319,7 @@ class Reader:
         if place not in self.assigned:  # in a snapshot the server does not tell them
             await self._assign(self.assigned | {place})
 
-    async def _is_expected(self, transport: Subscription, place: Place, offset: int) -> bool:
+    async def _is_expected(self, transport: AnySubscription, place: Place, offset: int) -> bool:
         """Whether a message follows a seek; libtaos may have got one from before it already."""
         wanted, tries = self._expected.pop(place, (offset, 0))
         if offset == wanted or not tries:
@@ -344,7 +347,7 @@ class Reader:
             await self._change(Deadline(max(min(due, self._next_watch) - now, 0.0)))
         return False
 
-    async def _message(self, transport: Subscription, reply: PollReply) -> Message | None:
+    async def _message(self, transport: AnySubscription, reply: PollReply) -> Message | None:
         """What a poll has brought; None if all of it was given out before."""
         try:
             kind = _KINDS[MessageType(reply.message_type)]
@@ -427,7 +430,7 @@ class Reader:
             known = self._decoders[id(block.fields)] = (block.fields, decoder)
         return known[1]
 
-    async def _sought(self, transport: Subscription, place: Place) -> bool:
+    async def _sought(self, transport: AnySubscription, place: Place) -> bool:
         """After a loss: whether a vgroup was set to where the application is, so that the message
         that has come comes again, or is not wanted.
 
@@ -456,7 +459,7 @@ class Reader:
     def _deadline(self) -> Deadline:
         return Deadline(self._options.read_timeout)
 
-    async def _watch(self, transport: Subscription) -> None:
+    async def _watch(self, transport: AnySubscription) -> None:
         """Look now and then at which vgroups are assigned."""
         now = asyncio.get_running_loop().time()
         if now < self._next_watch:
@@ -474,7 +477,7 @@ class Reader:
         for place in found - self.progress.keys() - {one.place for one in self._waiting}:
             await self._note_start(transport, place)
 
-    async def _note_start(self, transport: Subscription, place: Place) -> None:
+    async def _note_start(self, transport: AnySubscription, place: Place) -> None:
         """Learn where a vgroup begins: after a loss ``latest`` would be another place."""
         with contextlib.suppress(TmqError):  # the server does not know before it has polled
             [offset] = await transport.position([place], self._deadline())

@@ -24,7 +24,7 @@ from .home import Home
 from .kill import Killer
 from .options import Address, Options, Road
 from .prepared import StatementCache
-from .transport.base import Deadline, ServerResult, Transport, next_req_id
+from .transport.base import RUNS_LONG, Deadline, ServerResult, Transport, next_req_id
 from .transport.dial import open_session
 from .transport.retry import SESSION_GONE, Attempts, Backoff
 from .transport.servers import Servers
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_RUNS_LONG = 2.0  # seconds after which a query that is given up is stopped on the server
 _NO_DATABASE = frozenset({0x0383, 0x0388})
 _restoring: ContextVar[object] = ContextVar("aiotaos_restoring", default=None)
 _logger = logging.getLogger("aiotaos.session")
@@ -338,7 +337,7 @@ class Session:
     def stop(self, req_id: int, seconds: float, is_running: Callable[[], bool]) -> None:
         """Stop a query on the server that was given up after ``seconds``, if the options say so."""
         mode = self.options.cancel
-        if mode == "kill" or (mode == "auto" and seconds >= _RUNS_LONG):
+        if mode == "kill" or (mode == "auto" and seconds >= RUNS_LONG):
             self._killer.stop(req_id, is_running)
 
     # The end.

@@ -269,15 +269,17 @@ def test_no_group(source, given):
 
 @pytest.mark.parametrize("scheme", ["http", "https", "taosrest"])
 def test_rest_is_refused(scheme):
-    expected = "a consumer reads over WebSocket: use ws:// or wss://"
+    expected = "a consumer reads over WebSocket or libtaos: use ws://, wss:// or taos://"
     assert refused(f"{scheme}://db?group.id=g") == expected
     assert refused(group_id="g", driver=scheme, host="db") == expected
     given = {"group.id": "g", "td.connect.ip": "db", "td.connect.websocket.scheme": scheme}
     assert refused(given) == expected
 
 
-def test_the_native_road_is_refused():
-    assert "ws://" in refused("taos://db:6030?group.id=g")
+def test_the_native_road():
+    told = ConsumerOptions.make("taos://db?group.id=g&library_path=/lib/libtaos.so", {})
+    assert told.options.road is Road.NATIVE
+    assert told.options.addresses[0].port == 6030
 
 
 @pytest.mark.parametrize(

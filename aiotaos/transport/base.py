@@ -19,6 +19,9 @@ from ..protocol.block import Block
 from ..protocol.messages import InsertArgs
 from ..types import Field, Precision, StatementField
 
+RUNS_LONG = 2.0
+"""Seconds after which a query that is given up is stopped on the server, with ``cancel="auto"``."""
+
 
 class _ReqIds:
     """Request ids: positive, below 2**63, unlikely to be used by another process."""

@@ -26,7 +26,10 @@ from .servers import Place, Servers, failed, served
 from .websocket import WebSocketTransport
 
 if TYPE_CHECKING:
+    from .native.subscription import NativeSubscription
     from .subscription import Subscription
+
+    AnySubscription: TypeAlias = Subscription | NativeSubscription
 
 
 class _Session(Protocol):
@@ -77,16 +80,21 @@ async def open_session(
         from .rest import open_rest  # aiohttp is imported where it is needed
 
         open_one = open_rest
+    elif options.road is Road.NATIVE:
+        from .native.opening import open_native  # so is ctypes
+
+        open_one = open_native
     elif options.road is not Road.WEBSOCKET:
-        raise NotSupportedError(
-            f"the {options.road.value} road ({options.scheme}://) is not supported yet; "
-            "use ws:// or http://"
-        )
+        raise NotSupportedError(f"{options.scheme}:// has no session of its own")
     return await _opened(options, servers, only, open_one)
 
 
-async def open_subscription(options: Options, servers: Servers) -> Subscription:
+async def open_subscription(options: Options, servers: Servers) -> AnySubscription:
     """Connect for a consumer; attempts and errors as :func:`open_session`."""
+    if options.road is Road.NATIVE:
+        from .native.subscription import open_native_subscription
+
+        return await _opened(options, servers, None, open_native_subscription)
     return await _opened(options, servers, None, _open_subscription)
 
 

@@ -14,7 +14,7 @@ import socket
 import pytest
 
 import aiotaos
-from aiotaos import AuthenticationError, NotSupportedError, ProgrammingError
+from aiotaos import AuthenticationError, ProgrammingError
 
 
 @pytest.fixture
@@ -459,16 +459,6 @@ async def test_attempts_are_logged(dead_port, clean, caplog):
     assert len(lines) == 3
     assert all(map(str.startswith, lines, starts))
     assert [record.levelname for record in caplog.records][-1] == "WARNING"
-
-
-# Roads that are not built.
-
-
-async def test_a_road_that_is_not_built(clean):
-    with pytest.raises(
-        NotSupportedError, match=r"the native road \(taos://\) .* use ws:// or http"
-    ):
-        await aiotaos.connect("taos://localhost")
 
 
 async def test_an_address_without_an_adapter_is_passed_over(start_server):

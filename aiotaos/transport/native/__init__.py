@@ -1,0 +1,1 @@
+"""The native road: TDengine's own client library, by ctypes."""

@@ -1,0 +1,236 @@
+"""The native road on a real server, given by AIOTAOS_TEST_NATIVE_DSN.
+
+AIOTAOS_TEST_NATIVE_DSN=taos://root:taosdata@localhost:6030; what the other modules here test runs
+over it as well when it is given as AIOTAOS_TEST_DSN.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import Any
+
+import pytest
+
+import aiotaos
+from aiotaos import (
+    AuthenticationError,
+    ConnectionError,
+    InterfaceError,
+    ProgrammingError,
+    TimeoutError,
+)
+from aiotaos.transport.base import Deadline
+from tests.type_matrix import COLUMNS, PRECISIONS, differences, write_all
+
+COUNT = int(os.environ.get("AIOTAOS_NATIVE_QUERIES", "5000"))
+ROWS = 20_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def dsn() -> str:
+    """The server; without one nothing here can run."""
+    value = os.environ.get("AIOTAOS_TEST_NATIVE_DSN")
+    if not value:
+        pytest.skip("needs a real TDengine and libtaos: set AIOTAOS_TEST_NATIVE_DSN")
+    return value
+
+
+async def gone() -> None:
+    """Wait for the threads of native sessions to end."""
+    async with asyncio.timeout(5):
+        while any(each.name.startswith("aiotaos-native") for each in threading.enumerate()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+async def test_every_type(connect: Any, make_database: Any, precision: str) -> None:
+    conn = await connect(database=await make_database(precision), timestamp="int")
+    expected = await write_all(conn, precision)
+    result = await conn.query("select * from everything order by ts")
+    assert result.precision.unit == precision
+    for field, (name, column) in zip(result.fields[1:], COLUMNS.items(), strict=True):
+        told = (field.name, field.type, field.length, field.precision, field.scale)
+        wanted = column.field
+        assert told == (name, wanted.type, wanted.length, wanted.precision, wanted.scale)
+    assert differences(await result.fetchall(), expected, ["ts", *COLUMNS]) == []
+
+
+async def test_a_session(connect: Any, database: str) -> None:
+    conn = await connect(database=database)
+    assert conn.server_version == (await conn.fetchval("select server_version()"))
+    assert conn.database == database
+    assert await conn.fetchval("select database()") == database
+    await conn.execute("use information_schema")
+    assert conn.database == "information_schema"
+    await conn.close()
+
+
+async def test_no_database(connect: Any) -> None:
+    conn = await connect(database=None)
+    assert await conn._session.transport.current_database(Deadline(5)) is None
+
+
+@pytest.mark.parametrize(
+    "sql", ["", "selec 1", "select * from nothing", "select v from", "x" * 40_000, "x" * 1_100_000]
+)
+async def test_refusals(conn: Any, sql: str) -> None:
+    for _ in range(3):
+        with pytest.raises(ProgrammingError) as info:
+            await conn.fetch(sql)
+        assert info.value.code
+        assert info.value.message
+    assert await conn.fetchval("select 1") == 1
+
+
+async def test_refused_sessions(dsn: str) -> None:
+    for options, kind in (
+        ({"password": "wrong"}, AuthenticationError),
+        ({"user": "nobody"}, AuthenticationError),
+        ({"database": "nothing"}, ProgrammingError),
+        ({"host": "127.0.0.1", "port": 1, "conn_retries": 0}, ConnectionError),
+        ({"host": "nowhere.invalid", "conn_retries": 0}, ConnectionError),
+        ({"config_dir": "/"}, InterfaceError),
+    ):
+        with pytest.raises(kind):
+            await aiotaos.connect(dsn, **options)
+    await gone()
+
+
+async def test_empty_results_and_writes(conn: Any) -> None:
+    await conn.execute("create table t (ts timestamp, v int)")
+    assert await conn.fetch("select * from t where 1 = 0") == []
+    assert await conn.fetch("select * from t") == []
+    assert await conn.execute("insert into t values (1, 1) (2, 2) (3, null)") == 3
+    assert await conn.fetch("select v from t order by ts") == [(1,), (2,), (None,)]
+
+
+async def test_the_time_zone(connect: Any) -> None:
+    conn = await connect(timezone="Asia/Tokyo")
+    text = "select to_char(to_timestamp('2024-01-01 00:00:00', 'yyyy-mm-dd hh24:mi:ss'), 'hh24:mi')"
+    sql = "select cast('2024-01-01 00:00:00' as timestamp)"
+    tokyo = await conn.fetchval(sql)
+    await conn.set_timezone("UTC")
+    utc = await conn.fetchval(sql)
+    assert (utc - tokyo).total_seconds() == 9 * 3600
+    assert await conn.fetchval(text) == "00:00"
+
+
+async def test_a_large_result(conn: Any, numbers: Any) -> None:
+    await numbers(conn, "n", ROWS)
+    result = await conn.query("select v from n")
+    values = [value async for (value,) in result]
+    assert values == list(range(ROWS))
+    async with await conn.query("select * from n") as result:
+        assert await result.fetchone() is not None
+    assert await conn.fetchval("select count(*) from n") == ROWS
+
+
+async def test_given_up(connect: Any, database: str, slow: Any) -> None:
+    conn = await connect(database=database, cancel="kill")
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            await conn.fetch(slow.sql, timeout=0.05)
+        assert await conn.fetchval("select 1") == 1
+    task = asyncio.create_task(conn.fetch(slow.sql))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await conn.fetchval("select 3") == 3
+
+
+async def test_many_queries(dsn: str) -> None:
+    async with aiotaos.create_pool(dsn, min_size=8, max_size=8) as pool:
+
+        async def work(number: int) -> None:
+            for n in range(number, COUNT, 64):
+                assert await pool.fetchval(f"select {n}") == n
+
+        await asyncio.gather(*map(work, range(64)))
+    await gone()
+
+
+async def test_cancelled_at_any_moment(connect: Any, database: str, numbers: Any) -> None:
+    conn = await connect(database=database)
+    await numbers(conn, "n", ROWS)
+    chance = random.Random(3)
+    statements = ["select 1", "select * from n", "select nothing", "select count(*) from n", "x"]
+
+    async def one(number: int) -> None:
+        task = asyncio.create_task(conn.fetch(chance.choice(statements)))
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        await asyncio.sleep(chance.random() * 0.003)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    for _ in range(30):
+        await asyncio.gather(*map(one, range(30)))
+    assert await conn.fetchval("select count(*) from n") == ROWS
+    results = conn._session.transport._results
+    async with asyncio.timeout(5):
+        while len(results):  # noqa: ASYNC110 - the library has no event
+            await asyncio.sleep(0.01)
+    assert results._readings == set()
+
+
+WAYS = {
+    "queries run": """
+        async def main():
+            conn = await aiotaos.connect(dsn)
+            for n in range(40):
+                asyncio.ensure_future(conn.fetch("select * from information_schema.ins_columns"))
+            await asyncio.sleep(0.002)
+            print("end", flush=True)
+            sys.exit(0)
+
+        asyncio.run(main())
+    """,
+    "the loop stands still": """
+        loop = asyncio.new_event_loop()
+        conn = loop.run_until_complete(aiotaos.connect(dsn)._open())
+        tasks = [loop.create_task(conn.fetch("show databases")) for _ in range(50)]
+        loop.run_until_complete(asyncio.sleep(0.001))
+        print("end", flush=True)
+    """,
+    "a thread goes on": """
+        started = threading.Event()
+
+        async def main():
+            conn = await aiotaos.connect(dsn)
+
+            async def work():
+                while True:
+                    await conn.fetchval("select 1")
+
+            tasks = [asyncio.ensure_future(work()) for _ in range(16)]
+            await asyncio.sleep(0.05)
+            started.set()
+            await asyncio.gather(*tasks)
+
+        threading.excepthook = lambda args: None
+        threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+        started.wait()
+        print("end", flush=True)
+    """,
+}
+PRELUDE = "import asyncio, sys, threading\nimport aiotaos\ndsn = sys.argv[1]\n"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_end_of_the_process(dsn: str, way: str) -> None:
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", PRELUDE + textwrap.dedent(WAYS[way]), dsn],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=30,
+            check=False,
+        )
+        assert (done.stdout, done.returncode) == ("end\n", 0), done.stderr
+        assert "Fatal" not in done.stderr
