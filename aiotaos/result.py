@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PIECE = 65_536
+_PIECE = 100_000
 """Values that are decoded at a time: some milliseconds."""
 
 

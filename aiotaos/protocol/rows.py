@@ -27,7 +27,6 @@ _FIRST_WALL = -62_135_596_800_000_000
 _LAST_WALL = 253_402_300_799_999_999
 _DAY = 86_400_000_000  # no zone is farther from UTC
 _EXACT = decimal.Context(prec=80, Emin=-999_999, Emax=999_999)
-_FEW_NULLS = 0.05
 _PREFIX = 2  # bytes before each value of a text column
 _MANY_RUNS = 8  # rows per run below which looking for runs does not pay
 _PROBES = 16
@@ -98,19 +97,15 @@ def plain_values(column: Column) -> Values:
     return _CONVERTERS[column.type](column)
 
 
-def patch_nulls(values: Values, nulls: Mask | None) -> Values:
-    """Put None where the mask says NULL; ``values`` has an entry for every row."""
+def _listed(values: npt.NDArray[Any], nulls: Mask | None) -> Values:
+    """An array as a list, with None where the mask says NULL."""
     if nulls is None:
-        return values
-    where = np.flatnonzero(nulls)
-    if len(where) > _FEW_NULLS * len(values):
-        objects = np.empty(len(values), dtype=object)
-        objects[:] = values
-        objects[where] = None
-        return objects.tolist()
-    for index in where.tolist():
-        values[index] = None
-    return values
+        listed: Values = values.tolist()
+        return listed
+    present = np.flatnonzero(~nulls)
+    objects = np.empty(len(values), dtype=object)
+    objects[present] = values[present]
+    return objects.tolist()
 
 
 def spread(values: Values, nulls: Mask | None) -> Values:
@@ -127,12 +122,18 @@ def spread(values: Values, nulls: Mask | None) -> Values:
 
 def _numbers(column: Column) -> Values:
     assert isinstance(column, FixedColumn)
-    return patch_nulls(column.values.tolist(), column.nulls)
+    return _listed(column.values, column.nulls)
 
 
 def _bools(column: Column) -> Values:
     assert isinstance(column, FixedColumn)
-    return patch_nulls((column.values != 0).tolist(), column.nulls)
+    return _listed(column.values != 0, column.nulls)
+
+
+def _present(column: FixedColumn) -> tuple[npt.NDArray[Any], Mask | None]:
+    """The values of the rows that are not NULL."""
+    nulls = column.nulls
+    return (column.values if nulls is None else column.values[~nulls]), nulls
 
 
 def _nothing(column: Column) -> Values:
@@ -144,7 +145,8 @@ def _datetime64s(precision: Precision) -> Converter:
 
     def convert(column: Column) -> Values:
         assert isinstance(column, FixedColumn)
-        return patch_nulls(list(column.values.view(dtype)), column.nulls)
+        values, nulls = _present(column)
+        return spread(list(values.view(dtype)), nulls)
 
     return convert
 
@@ -169,14 +171,9 @@ def _datetimes(name: str, precision: Precision, tz: tzinfo) -> Converter:
 
     def convert(column: Column) -> Values:
         assert isinstance(column, FixedColumn)
-        ticks: npt.NDArray[np.int64] = column.values
+        ticks, nulls = _present(column)
         if not len(ticks):
-            return []
-        nulls = column.nulls
-        if nulls is not None:
-            if nulls.all():
-                return [None] * len(ticks)
-            ticks = np.where(nulls, ticks[np.argmin(nulls)], ticks)  # NULL slots hold anything
+            return [None] * len(column)
         if int(ticks.min()) < first + day or int(ticks.max()) > last - day:
             check(ticks)
         wall, folds = zone.wall_clock(ticks * to_microseconds)
@@ -184,20 +181,21 @@ def _datetimes(name: str, precision: Precision, tz: tzinfo) -> Converter:
         values: Values = list(map(add, repeat(epoch), since))
         for index in folds.tolist():
             values[index] = values[index].replace(fold=1)
-        return patch_nulls(values, nulls)
+        return spread(values, nulls)
 
     return convert
 
 
 def _decimals(column: Column) -> Values:
     assert isinstance(column, FixedColumn)
+    values, nulls = _present(column)
     if column.type is TypeCode.DECIMAL:
-        high = column.values["high"].astype(object)
-        unscaled: Values = ((high << 64) + column.values["low"].astype(object)).tolist()
+        high = values["high"].astype(object)
+        unscaled: Values = ((high << 64) + values["low"].astype(object)).tolist()
     else:
-        unscaled = column.values.tolist()
+        unscaled = values.tolist()
     scaled = map(_EXACT.scaleb, map(decimal.Decimal, unscaled), repeat(-column.scale))
-    return patch_nulls(list(scaled), column.nulls)
+    return spread(list(scaled), nulls)
 
 
 def _texts(column: Column) -> Values:
