@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..errors import DataError, ProtocolError
 from ..types import Field, Precision, TypeCode
 from .block import Block, Column, FixedColumn, Mask, Row, VariableColumn
+from .runs import find_runs, is_contiguous
 from .zones import zone_for
 
 TimestampAs: TypeAlias = Literal["datetime", "int", "datetime64"]
@@ -28,8 +29,6 @@ _LAST_WALL = 253_402_300_799_999_999
 _DAY = 86_400_000_000  # no zone is farther from UTC
 _EXACT = decimal.Context(prec=80, Emin=-999_999, Emax=999_999)
 _PREFIX = 2  # bytes before each value of a text column
-_MANY_RUNS = 8  # rows per run below which looking for runs does not pay
-_PROBES = 16
 
 
 class RowDecoder:
@@ -206,12 +205,11 @@ def _texts(column: Column) -> Values:
     """
     assert isinstance(column, VariableColumn)
     starts, ends, nulls = column.spans()
-    if len(starts) > 1 and _is_contiguous(starts, ends):
-        packed = column.data[starts[0] - _PREFIX : ends[-1]]
-        firsts = _runs(packed, starts, ends)
+    if len(starts) > 1 and is_contiguous(starts, ends):
+        firsts = find_runs(column.data, starts, ends)
         if firsts is not None:
             return spread(_repeated(column, starts, ends, firsts, _utf8), nulls)
-        packed = packed.copy()
+        packed = column.data[starts[0] - _PREFIX : ends[-1]].copy()
         packed[starts - starts[0]] = 0
         packed[starts - starts[0] + 1] = 0
         if np.count_nonzero(packed) == len(packed) - _PREFIX * len(starts):
@@ -234,8 +232,8 @@ def _nchars(column: Column) -> Values:
     starts, ends, nulls = column.spans()
     if ((ends - starts) & 3).any():
         raise ProtocolError("inconsistent block: an NCHAR value is not a multiple of 4 bytes long")
-    if len(starts) > 1 and _is_contiguous(starts, ends):
-        firsts = _runs(column.data[starts[0] - _PREFIX : ends[-1]], starts, ends)
+    if len(starts) > 1 and is_contiguous(starts, ends):
+        firsts = find_runs(column.data, starts, ends)
         if firsts is not None:
             return spread(_repeated(column, starts, ends, firsts, _utf32), nulls)
         data, lengths, _ = column.packed()
@@ -266,61 +264,6 @@ def _one_by_one(
 ) -> Values:
     raw = column.data.tobytes()
     return [decode(raw[a:b]) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-
-
-def _is_contiguous(starts: Places, ends: Places) -> bool:
-    return bool((starts[1:] == ends[:-1] + _PREFIX).all())
-
-
-def _runs(packed: npt.NDArray[np.uint8], starts: Places, ends: Places) -> Values | None:
-    """Where values begin that are not like the one before, if many are: those of a tag mostly.
-
-    Args:
-        packed: The values one behind the other, each with its length prefix.
-        starts: Where each begins in the column, behind its prefix.
-        ends: Where it ends.
-
-    Returns:
-        Indexes, the first of which is 0; None if there are so many that it saves nothing.
-    """
-    sizes = ends - starts
-    few = len(sizes) // _MANY_RUNS
-    if not _seem_repeated(packed, starts - starts[0], sizes + _PREFIX):
-        return None
-    changes = np.flatnonzero(sizes[1:] != sizes[:-1]) + 1
-    if len(changes) >= few:
-        return None
-    firsts: Values = []
-    at = 0
-    for start, stop in pairwise([0, *changes.tolist(), len(sizes)]):
-        size = int(sizes[start]) + _PREFIX
-        end = at + (stop - start) * size
-        differ = packed[at + size : end] != packed[at : end - size]
-        at = end
-        firsts.append(start)
-        if np.count_nonzero(differ) > few * size:
-            return None
-        firsts += (np.unique(np.flatnonzero(differ) // size) + (start + 1)).tolist()
-        if len(firsts) > few:
-            return None
-    return firsts
-
-
-def _seem_repeated(packed: npt.NDArray[np.uint8], starts: Places, sizes: Places) -> bool:
-    """Whether of some values, picked evenly, most are like the next one."""
-    raw = packed.data
-    picked = np.arange(0, len(starts) - 1, max(len(starts) // _PROBES, 1))
-    same = [
-        size == next_size and raw[a : a + size] == raw[b : b + size]
-        for a, b, size, next_size in zip(
-            starts[picked].tolist(),
-            starts[picked + 1].tolist(),
-            sizes[picked].tolist(),
-            sizes[picked + 1].tolist(),
-            strict=True,
-        )
-    ]
-    return 2 * same.count(True) > len(same)
 
 
 def _repeated(
