@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import decimal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, timedelta, tzinfo
 from itertools import pairwise, repeat
 from operator import add
@@ -78,7 +78,11 @@ class RowDecoder:
 
     def rows(self, block: Block) -> list[Row]:
         """The rows as tuples; raises like :meth:`columns`."""
-        return list(zip(*self.columns(block), strict=True))
+        return list(self.iterate(block))
+
+    def iterate(self, block: Block) -> Iterator[Row]:
+        """The rows as tuples, which are made as they are taken; raises at once, as :meth:`rows`."""
+        return zip(*self.columns(block), strict=True)
 
 
 def _converter(field: Field, precision: Precision, tz: tzinfo, timestamp: TimestampAs) -> Converter:
