@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
@@ -103,7 +103,7 @@ class Tabular(ABC):
         Each batch has a dictionary of its own.
         """
         async for batch in _each(
-            self._columns(), lambda tables, block: tables.batch(block, dictionary)
+            self._columns(), lambda tables, block: tables.batch(block, dictionary), "pyarrow"
         ):
             yield batch
 
@@ -160,7 +160,7 @@ class Tabular(ABC):
             table = tables.table([tables.batch(block)], dictionary)
             return pandas_frame(table, dtype_backend)
 
-        async for batch in _each(self._columns(), convert):
+        async for batch in _each(self._columns(), convert, "pandas"):
             yield batch
 
     async def to_polars(
@@ -188,7 +188,7 @@ class Tabular(ABC):
     ) -> AsyncGenerator[polars.DataFrame, None]:
         """The rows that are not read yet, some thousand at a time; see :meth:`to_polars`."""
         async for batch in _each(
-            self._columns(), lambda tables, block: tables.polars([block], dictionary)
+            self._columns(), lambda tables, block: tables.polars([block], dictionary), "polars"
         ):
             yield batch
 
@@ -238,9 +238,15 @@ async def read_polars(
 
 
 async def _import(name: str) -> None:
-    """Import a large library in a thread, which leaves the loop its turns."""
+    """Import a large library in a thread, which leaves the loop its turns.
+
+    pandas and polars are fed through pyarrow, polars only if there is one.
+    """
     if name not in sys.modules:
         await asyncio.to_thread(imported, name)
+    if "pyarrow" not in sys.modules:
+        with contextlib.suppress(InterfaceError):
+            await asyncio.to_thread(imported, "pyarrow")
 
 
 def _as_it_is(block: Block) -> Block:
@@ -254,9 +260,12 @@ async def _converted(result: Result[Any], convert: Callable[[], T]) -> T:
 
 
 async def _each(
-    result: Result[Any], convert: Callable[[Tables, Block], T]
+    result: Result[Any], convert: Callable[[Tables, Block], T], library: str | None = None
 ) -> AsyncGenerator[T, None]:
-    async with aclosing(result.blocks()) as blocks:
+    if library is not None:
+        with result._given_up_on_error():
+            await _import(library)
+    async with contextlib.aclosing(result.blocks()) as blocks:
         async for block in blocks:
             with result._given_up_on_error():
                 batch = convert(result._tables(), block)

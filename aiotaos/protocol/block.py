@@ -204,7 +204,7 @@ class VariableColumn:
             return gather(self.data, starts, lengths), lengths, nulls
         stretch = self.data[starts[0] - width : ends[-1]]
         if int(lengths.min()) == int(lengths.max()):
-            return stretch.reshape(len(starts), -1)[:, width:].reshape(-1), lengths, nulls
+            return stretch.reshape(len(starts), -1)[:, width:].ravel(), lengths, nulls
         values = np.ones(len(stretch), np.bool_)
         for byte in range(width):
             values[starts - starts[0] + byte] = False
