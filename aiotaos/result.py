@@ -177,7 +177,8 @@ class Result(Tabular, Generic[R]):
         make = dict_row(self.fields)
         dicts: list[dict[str, Any]] = []
         while (piece := await self._next_piece(deadline)) is not None:
-            dicts += map(make, self._decoder.rows(piece))
+            with self._given_up_on_error():
+                dicts += map(make, self._decoder.iterate(piece))
         return dicts
 
     async def aclose(self) -> None:
@@ -267,9 +268,29 @@ class Result(Tabular, Generic[R]):
             stops = range(size, len(block) + size, size)
             self._pieces.extend(block.cut(stop - size, min(stop, len(block))) for stop in stops)
         else:
-            with self._given_up_on_error():
+            with self._being_read(), self._given_up_on_error():
                 await asyncio.sleep(0)
+            self._check_not_closed()
         return self._pieces.popleft()
+
+    @contextlib.contextmanager
+    def _being_read(self) -> Iterator[None]:
+        """Keep other tasks out.
+
+        Raises:
+            InterfaceError: Another one is reading.
+        """
+        if self._reading:
+            raise InterfaceError("another task is reading this result", req_id=self.req_id)
+        self._reading = True
+        try:
+            yield
+        finally:
+            self._reading = False
+
+    def _check_not_closed(self) -> None:
+        if self._closed:
+            raise ResultError("the result is closed", req_id=self.req_id)
 
     @contextlib.contextmanager
     def _given_up_on_error(self) -> Iterator[None]:
@@ -338,24 +359,20 @@ class Result(Tabular, Generic[R]):
         rows = self._decoder.iterate(piece)
         if self._maker is None:
             return rows  # type: ignore[return-value]  # tuple_row: R is Row
-        return iter(list(map(self._maker, rows)))
+        make = self._maker
+        return iter([make(row) for row in rows])  # map() would end at a StopIteration of its own
 
     async def _next_block(self, deadline: Deadline, *, ahead: bool = True) -> Block | None:
-        if self._closed:
-            raise ResultError("the result is closed", req_id=self.req_id)
+        self._check_not_closed()
         if self._done:
             return None
-        if self._reading:
-            raise InterfaceError("another task is reading this result", req_id=self.req_id)
-        self._reading = True
-        try:
-            block = await self._fetch(deadline)
-        except BaseException:
-            self._closed = True
-            self._end()
-            raise
-        finally:
-            self._reading = False
+        with self._being_read():
+            try:
+                block = await self._fetch(deadline)
+            except BaseException:
+                self._closed = True
+                self._end()
+                raise
         if block is None:
             self._done = True
             self._end()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataError
+from ..errors import DataError, ProtocolError
 from ..types import TypeCode
 from .block import Column, FixedColumn, Mask, VariableColumn
 from .runs import find_runs, is_contiguous
@@ -31,7 +31,7 @@ class Part(NamedTuple):
         rows: Number of rows.
         null_count: Number of NULLs.
         buffers: The validity bitmap, None if no row is NULL; of text and binary columns the
-            offsets, i4 of shape (rows + 1,); the data. Of a NULL column none at all.
+            offsets, i4 of shape (rows + 1,); the data. A NULL column has no data.
     """
 
     rows: int
@@ -58,7 +58,7 @@ def arrange(column: Column, name: str) -> Part:
 def _arrange_fixed(column: FixedColumn) -> Part:
     rows = len(column)
     if column.type is TypeCode.NULL:
-        return Part(rows, rows, ())
+        return Part(rows, rows, (None,))
     nulls = column.nulls
     values = column.values
     if column.type is TypeCode.BOOL:
@@ -80,8 +80,6 @@ def _arrange_variable(column: VariableColumn, name: str) -> Part:
         data, lengths, nulls = column.packed()
     if column.type in (TypeCode.VARCHAR, TypeCode.JSON):
         _check_utf8(data, lengths, name)
-    if column.type is TypeCode.JSON:
-        nulls = _with_null_documents(data, lengths, nulls)
     offsets = np.zeros(len(column) + 1, np.int32)
     if nulls is None or len(lengths) == len(column):
         np.cumsum(lengths, out=offsets[1:])
@@ -89,6 +87,8 @@ def _arrange_variable(column: VariableColumn, name: str) -> Part:
         spread = np.zeros(len(column), np.int64)
         spread[~nulls] = lengths
         np.cumsum(spread, out=offsets[1:])
+    if column.type is TypeCode.JSON:
+        nulls = _with_null_documents(data, lengths, nulls)
     return Part(len(column), _count(nulls), (_validity(nulls), offsets, data))
 
 
@@ -146,7 +146,7 @@ def _encoded(text: Bytes, name: str) -> bytes:
 
 def _utf8_of_utf32(data: Bytes, lengths: Lengths, name: str) -> tuple[Bytes, Lengths]:
     if (lengths & 3).any():
-        raise not_unicode(name)
+        raise ProtocolError("inconsistent block: an NCHAR value is not a multiple of 4 bytes long")
     points = np.frombuffer(data.data, "<u4")
     characters = lengths >> 2
     highest = points.max(initial=0)
@@ -166,8 +166,8 @@ def _utf8_of_utf32(data: Bytes, lengths: Lengths, name: str) -> tuple[Bytes, Len
 def not_unicode(name: str) -> DataError:
     """The error for a text that Arrow and polars cannot hold."""
     return DataError(
-        f"column {name!r} has a text that is not Unicode, as Arrow and polars want it; read it as "
-        "rows, or, if it is VARCHAR, as bytes with cast(… as varbinary)"
+        f"column {name!r} has a text that is not Unicode, as Arrow, pandas and polars want it; "
+        "read it as rows, or, if it is VARCHAR, as bytes with cast(… as varbinary)"
     )
 
 

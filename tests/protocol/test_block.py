@@ -550,3 +550,19 @@ def test_tables_have_the_zone_of_the_decoder(example):
     assert block.cut(0, 1).to_arrow().schema.field("ts").type.tz == "Asia/Kolkata"
     assert pyarrow.schema(block).field("ts").type.tz == "Asia/Kolkata"
     assert pyarrow.record_batch(block).equals(block.to_arrow())
+
+
+def test_values_that_overlap_are_not_joined_beyond_32_bits(raw_block, raw_column):
+    rows, size = 40_000, 60_000
+    offsets = np.zeros(rows, "<i4").tobytes()
+    raw = raw_column(TypeCode.VARBINARY, size + 2, offsets, struct.pack("<H", size) + bytes(size))
+    column = parse_block(raw_block([raw], rows)).columns[0]
+    with pytest.raises(ProtocolError, match="VARBINARY values of 2400000000 bytes in a column of"):
+        column.packed()
+
+
+@pytest.mark.parametrize(("digits", "scale"), [(39, 2), (10, 11), (200, 0)])
+def test_decimals_of_impossible_digits(digits, scale, raw_block, raw_column):
+    raw = raw_column(TypeCode.DECIMAL, 16 << 24 | digits << 8 | scale, bytes(1), bytes(16))
+    with pytest.raises(ProtocolError, match=rf"DECIMAL column of \({digits},{scale}\) digits"):
+        parse_block(raw_block([raw], 1))
