@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 SOURCES := aiotaos benchmarks examples tests
 
-.PHONY: demo test check live failover format coverage clean
+.PHONY: demo test check live failover bench format coverage clean
 
 demo: .venv/.demo  ## load real sensor data into the embedded server, stream it back, summarise it
 	$(BIN)/python examples/weather.py $(if $(DSN),--dsn "$(DSN)")
@@ -26,6 +26,9 @@ live: .venv/.test  ## the tests against a real TDengine: make live AIOTAOS_TEST_
 
 failover: .venv/.test  ## three servers killed and restarted in turn, for a minute
 	AIOTAOS_FAILOVER_SECONDS=60 $(BIN)/python -m pytest -q tests/test_failover.py
+
+bench: .venv/.bench  ## beside the official clients: make bench DSN=ws://… (without: canned blocks)
+	$(BIN)/python benchmarks/bench.py $(if $(DSN),--dsn "$(DSN)") $(ARGS)
 
 format: .venv/.dev  ## format the sources and mend what ruff can
 	$(BIN)/ruff format $(SOURCES)
@@ -52,4 +55,8 @@ clean:
 
 .venv/.dev: pyproject.toml .venv/pyvenv.cfg
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+.venv/.bench: pyproject.toml .venv/pyvenv.cfg
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@

@@ -11,7 +11,14 @@ import numpy.typing as npt
 from .protocol.tables import Dictionary, DtypeBackend
 from .result import Result
 from .row_factories import R, tuple_row
-from .tabular import read_arrow, read_numpy, read_pandas, read_polars
+from .tabular import (
+    check_pandas,
+    import_library,
+    read_arrow,
+    read_numpy,
+    read_pandas,
+    read_polars,
+)
 from .transport.base import Deadline
 from .verbs import Verbs, check_sql, checked_req_id
 
@@ -49,6 +56,7 @@ class ColumnVerbs(Verbs[R]):
         timeout: float | None = None,
     ) -> pyarrow.Table:
         """Run a query and return an Arrow table; see :meth:`Result.to_arrow`, :meth:`to_numpy`."""
+        await import_library("pyarrow")
         deadline = self._deadline(timeout)
         result = await self._opened(sql, params, req_id, deadline)
         return await read_arrow(result, deadline, dictionary)
@@ -63,6 +71,7 @@ class ColumnVerbs(Verbs[R]):
         timeout: float | None = None,
     ) -> pandas.DataFrame:
         """Run a query and return a pandas DataFrame; see :meth:`Result.to_pandas`."""
+        await check_pandas(dtype_backend)
         deadline = self._deadline(timeout)
         result = await self._opened(sql, params, req_id, deadline)
         return await read_pandas(result, deadline, dtype_backend, dictionary)
@@ -76,6 +85,7 @@ class ColumnVerbs(Verbs[R]):
         timeout: float | None = None,
     ) -> polars.DataFrame:
         """Run a query and return a polars DataFrame; see :meth:`Result.to_polars`."""
+        await import_library("polars")
         deadline = self._deadline(timeout)
         result = await self._opened(sql, params, req_id, deadline)
         return await read_polars(result, deadline, dictionary)

@@ -7,12 +7,13 @@ import builtins
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .errors import Error, InterfaceError, ResultError
 from .options import seconds, whole_number
-from .protocol.block import Block, Row
+from .protocol.block import Block
 from .protocol.rows import RowDecoder
 from .protocol.tables import Tables
 from .row_factories import R, RowFactory, RowMaker, dict_row, tuple_row
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PIECE = 65_536
+_PIECE = 100_000
 """Values that are decoded at a time: some milliseconds."""
 
 
@@ -59,8 +60,8 @@ class Result(Tabular, Generic[R]):
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._maker: RowMaker[R] | None = None
-        self._rows: list[R] = []
-        self._position = 0
+        self._rows: Iterator[R] = iter(())
+        self._left = 0
         self._pieces: deque[Block] = deque()
         self._made: Tables | None = None
         self._count = 0
@@ -122,9 +123,9 @@ class Result(Tabular, Generic[R]):
 
     async def __aiter__(self) -> AsyncIterator[R]:
         while True:
-            while self._position < len(self._rows):
-                self._position += 1
-                yield self._rows[self._position - 1]
+            while self._left:
+                self._left -= 1
+                yield next(self._rows)
             if not await self._load(Deadline(self._timeout)):
                 return
 
@@ -134,10 +135,10 @@ class Result(Tabular, Generic[R]):
         Args:
             timeout: Seconds; the connection's ``read_timeout`` if not given.
         """
-        if self._position == len(self._rows) and not await self._load(self._deadline(timeout)):
+        if not self._left and not await self._load(self._deadline(timeout)):
             return None
-        self._position += 1
-        return self._rows[self._position - 1]
+        self._left -= 1
+        return next(self._rows)
 
     async def fetchmany(self, size: int, *, timeout: float | None = None) -> list[R]:
         """Up to ``size`` of the next rows; fewer only at the end.
@@ -150,12 +151,11 @@ class Result(Tabular, Generic[R]):
         deadline = self._deadline(timeout)
         rows: list[R] = []
         while len(rows) < size:
-            if self._position == len(self._rows) and not await self._load(deadline):
+            if not self._left and not await self._load(deadline):
                 break
-            end = self._position + size - len(rows)
-            taken = self._rows[self._position : end]
-            self._position += len(taken)
-            rows += taken
+            wanted = min(size - len(rows), self._left)
+            self._left -= wanted
+            rows += islice(self._rows, wanted)
         return rows
 
     async def fetchall(self, *, timeout: float | None = None) -> list[R]:
@@ -177,7 +177,8 @@ class Result(Tabular, Generic[R]):
         make = dict_row(self.fields)
         dicts: list[dict[str, Any]] = []
         while (piece := await self._next_piece(deadline)) is not None:
-            dicts += map(make, self._decoder.rows(piece))
+            with self._given_up_on_error():
+                dicts += map(make, self._decoder.iterate(piece))
         return dicts
 
     async def aclose(self) -> None:
@@ -210,7 +211,7 @@ class Result(Tabular, Generic[R]):
     def _give_up(self) -> None:
         if not self._done:
             self._closed = True
-            self._rows, self._position = [], 0
+            self._rows, self._left = iter(()), 0
             self._pieces.clear()
         self._result.transport.free(self._result)
         self._end()
@@ -236,7 +237,7 @@ class Result(Tabular, Generic[R]):
         Raises:
             ResultError: Some rows of the present one are given out.
         """
-        if self._position < len(self._rows) or self._pieces:
+        if self._left or self._pieces:
             raise ResultError("some rows of the present block are read; read the rest as rows")
 
     def _tables(self) -> Tables:
@@ -246,14 +247,15 @@ class Result(Tabular, Generic[R]):
         return self._made
 
     async def _load(self, deadline: Deadline, *, ahead: bool = True) -> bool:
-        """Replace the buffered rows, all of which are read, by those that come next."""
-        self._rows, self._position = [], 0
-        while not self._rows:
+        """Replace the rows at hand, all of which are read, by those that come next."""
+        self._rows = iter(())
+        while not self._left:
             piece = await self._next_piece(deadline, ahead=ahead)
             if piece is None:
                 return False
             with self._given_up_on_error():
-                self._rows = self._make(self._decoder.rows(piece))
+                self._rows = self._make(piece)
+            self._left = len(piece)
         return True
 
     async def _next_piece(self, deadline: Deadline, *, ahead: bool = True) -> Block | None:
@@ -266,9 +268,29 @@ class Result(Tabular, Generic[R]):
             stops = range(size, len(block) + size, size)
             self._pieces.extend(block.cut(stop - size, min(stop, len(block))) for stop in stops)
         else:
-            with self._given_up_on_error():
+            with self._being_read(), self._given_up_on_error():
                 await asyncio.sleep(0)
+            self._check_not_closed()
         return self._pieces.popleft()
+
+    @contextlib.contextmanager
+    def _being_read(self) -> Iterator[None]:
+        """Keep other tasks out.
+
+        Raises:
+            InterfaceError: Another one is reading.
+        """
+        if self._reading:
+            raise InterfaceError("another task is reading this result", req_id=self.req_id)
+        self._reading = True
+        try:
+            yield
+        finally:
+            self._reading = False
+
+    def _check_not_closed(self) -> None:
+        if self._closed:
+            raise ResultError("the result is closed", req_id=self.req_id)
 
     @contextlib.contextmanager
     def _given_up_on_error(self) -> Iterator[None]:
@@ -317,41 +339,40 @@ class Result(Tabular, Generic[R]):
                 self._end()
 
     async def _read_rest(self, deadline: Deadline) -> list[R]:
-        rows = self._rows[self._position :]
-        self._position = len(self._rows)
+        rows = list(self._rows)
+        self._left = 0
         while await self._load(deadline):
             rows += self._rows
-            self._position = len(self._rows)
+            self._left = 0
         return rows
 
     async def _read_first(self, deadline: Deadline) -> R | None:
         """The first row; the rest is given up."""
         found = await self._load(deadline, ahead=False)
-        row = self._rows[0] if found else None
+        row = next(self._rows) if found else None
         self._give_up()
         return row
 
-    def _make(self, rows: list[Row]) -> list[R]:
+    def _make(self, piece: Block) -> Iterator[R]:
+        # Tuples are made one by one: a list of them would have the garbage collector run for each
+        # few hundred, and now and then over everything there is.
+        rows = self._decoder.iterate(piece)
         if self._maker is None:
             return rows  # type: ignore[return-value]  # tuple_row: R is Row
-        return list(map(self._maker, rows))
+        make = self._maker
+        return iter([make(row) for row in rows])  # map() would end at a StopIteration of its own
 
     async def _next_block(self, deadline: Deadline, *, ahead: bool = True) -> Block | None:
-        if self._closed:
-            raise ResultError("the result is closed", req_id=self.req_id)
+        self._check_not_closed()
         if self._done:
             return None
-        if self._reading:
-            raise InterfaceError("another task is reading this result", req_id=self.req_id)
-        self._reading = True
-        try:
-            block = await self._fetch(deadline)
-        except BaseException:
-            self._closed = True
-            self._end()
-            raise
-        finally:
-            self._reading = False
+        with self._being_read():
+            try:
+                block = await self._fetch(deadline)
+            except BaseException:
+                self._closed = True
+                self._end()
+                raise
         if block is None:
             self._done = True
             self._end()

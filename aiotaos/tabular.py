@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import contextlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy.typing as npt
 
+from .arrow_reader import open_reader
 from .errors import InterfaceError
 from .protocol.block import Block
 from .protocol.extras import imported
@@ -36,9 +36,6 @@ T = TypeVar("T")
 _SOON = 200_000
 """Values that are converted in the loop's thread; what has more keeps it waiting too long."""
 
-_PATIENCE = 1.0
-"""Seconds beyond the time-out of a block."""
-
 
 class Tabular(ABC):
     """Something whose rows can be had as columns."""
@@ -57,7 +54,7 @@ class Tabular(ABC):
             An array of shape (rows,) for each column, by name. A column with NULLs is a masked
             array. TIMESTAMPs are ``datetime64`` in the result's unit, in UTC; BOOL is ``bool``;
             numbers have the width of their type; texts, binaries and DECIMALs are objects
-            (``str``, ``bytes``, ``Decimal``).
+            (``str``, ``bytes``, ``Decimal``). The arrays are the caller's own.
 
         Raises:
             ResultError: Some rows of the present block were already taken.
@@ -71,7 +68,9 @@ class Tabular(ABC):
 
         Arrays of numbers and times are read-only views of what the server sent.
         """
-        async for batch in _each(self._columns(), lambda tables, block: tables.numpy([block])):
+        async for batch in _each(
+            self._columns(), lambda tables, block: tables.numpy([block], views=True)
+        ):
             yield batch
 
     async def to_arrow(
@@ -102,9 +101,9 @@ class Tabular(ABC):
 
         Each batch has a dictionary of its own.
         """
-        async for batch in _each(
-            self._columns(), lambda tables, block: tables.batch(block, dictionary)
-        ):
+        result = self._columns()
+        await prepare(result, "pyarrow", dictionary)
+        async for batch in _each(result, lambda tables, block: tables.batch(block, dictionary)):
             yield batch
 
     async def arrow_reader(self, *, dictionary: Dictionary = False) -> pyarrow.RecordBatchReader:
@@ -124,7 +123,9 @@ class Tabular(ABC):
             InterfaceError: pyarrow is not installed, or ``dictionary`` names no text column; when
                 it is read: by the loop's own thread, which would wait for itself.
         """
-        return await open_reader(self._columns(), dictionary)
+        result = self._columns()
+        await prepare(result, "pyarrow", dictionary)
+        return await open_reader(result, dictionary)
 
     async def to_pandas(
         self,
@@ -160,7 +161,11 @@ class Tabular(ABC):
             table = tables.table([tables.batch(block)], dictionary)
             return pandas_frame(table, dtype_backend)
 
-        async for batch in _each(self._columns(), convert):
+        result = self._columns()
+        with result._given_up_on_error():
+            await check_pandas(dtype_backend)
+        await prepare(result, "pyarrow", dictionary)
+        async for batch in _each(result, convert):
             yield batch
 
     async def to_polars(
@@ -187,9 +192,9 @@ class Tabular(ABC):
         self, *, dictionary: Dictionary = False
     ) -> AsyncGenerator[polars.DataFrame, None]:
         """The rows that are not read yet, some thousand at a time; see :meth:`to_polars`."""
-        async for batch in _each(
-            self._columns(), lambda tables, block: tables.polars([block], dictionary)
-        ):
+        result = self._columns()
+        await prepare(result, "polars", dictionary)
+        async for batch in _each(result, lambda tables, block: tables.polars([block], dictionary)):
             yield batch
 
 
@@ -205,9 +210,7 @@ async def read_arrow(
     result: Result[Any], deadline: Deadline, dictionary: Dictionary
 ) -> pyarrow.Table:
     """See :meth:`Tabular.to_arrow`."""
-    with result._given_up_on_error():
-        await _import("pyarrow")
-        encoded = result._tables().encoded(dictionary)
+    encoded = await prepare(result, "pyarrow", dictionary)
     batches = await result._take_blocks(deadline, lambda block: result._tables().batch(block))
     if not encoded:
         return result._tables().table(batches)
@@ -219,8 +222,7 @@ async def read_pandas(
 ) -> pandas.DataFrame:
     """See :meth:`Tabular.to_pandas`."""
     with result._given_up_on_error():
-        await _import("pandas")
-        types_mapper(backend)
+        await check_pandas(backend)
     table = await read_arrow(result, deadline, dictionary)
     return await _converted(result, lambda: pandas_frame(table, backend))
 
@@ -229,18 +231,49 @@ async def read_polars(
     result: Result[Any], deadline: Deadline, dictionary: Dictionary
 ) -> polars.DataFrame:
     """See :meth:`Tabular.to_polars`."""
-    with result._given_up_on_error():
-        await _import("polars")
-        result._tables().check_names("to_polars()")
-        result._tables().encoded(dictionary)
+    await prepare(result, "polars", dictionary)
     blocks = await result._take_blocks(deadline, _as_it_is)
     return await _converted(result, lambda: result._tables().polars(blocks, dictionary))
 
 
-async def _import(name: str) -> None:
-    """Import a large library in a thread, which leaves the loop its turns."""
-    if name not in sys.modules:
+async def prepare(result: Result[Any], library: str, dictionary: Dictionary) -> Sequence[int]:
+    """Check that a result can be converted, before its rows are read.
+
+    Returns:
+        The places of the columns that are to be dictionary-encoded.
+
+    Raises:
+        InterfaceError: A library is not installed, ``dictionary`` names no text column, or polars
+            is wanted and two columns have one name.
+    """
+    with result._given_up_on_error():
+        await import_library(library)
+        if library == "polars":
+            result._tables().check_names("to_polars()")
+        return result._tables().encoded(dictionary)
+
+
+async def check_pandas(backend: DtypeBackend) -> None:
+    """Check that there can be a DataFrame.
+
+    Raises:
+        InterfaceError: A library is not installed, or there is no such backend.
+    """
+    await import_library("pandas")
+    await import_library("pyarrow")
+    types_mapper(backend)
+
+
+async def import_library(name: str) -> None:
+    """Import a large library in a thread, which leaves the loop its turns.
+
+    pandas and polars are fed through pyarrow, polars only if there is one.
+    """
+    if sys.modules.get(name) is None:
         await asyncio.to_thread(imported, name)
+    if sys.modules.get("pyarrow") is None:
+        with contextlib.suppress(InterfaceError):
+            await asyncio.to_thread(imported, "pyarrow")
 
 
 def _as_it_is(block: Block) -> Block:
@@ -256,58 +289,8 @@ async def _converted(result: Result[Any], convert: Callable[[], T]) -> T:
 async def _each(
     result: Result[Any], convert: Callable[[Tables, Block], T]
 ) -> AsyncGenerator[T, None]:
-    async with aclosing(result.blocks()) as blocks:
+    async with contextlib.aclosing(result.blocks()) as blocks:
         async for block in blocks:
             with result._given_up_on_error():
                 batch = convert(result._tables(), block)
             yield batch
-
-
-async def open_reader(result: Result[Any], dictionary: Dictionary) -> pyarrow.RecordBatchReader:
-    """See :meth:`Tabular.arrow_reader`."""
-
-    async def following() -> pyarrow.RecordBatch | None:
-        block = await result._next_block(Deadline(result._timeout))
-        if block is None:
-            return None
-        with result._given_up_on_error():
-            return result._tables().batch(block, dictionary)
-
-    def batches() -> Iterator[pyarrow.RecordBatch]:
-        batch = first
-        try:
-            while batch is not None:
-                yield batch
-                batch = _wait_for(following, loop, result._timeout)
-        finally:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(result._give_up)
-
-    loop = asyncio.get_running_loop()
-    result._check_whole()
-    with result._given_up_on_error():
-        await _import("pyarrow")
-        result._tables().encoded(dictionary)
-    first = await following()  # over REST it tells the unit of TIMESTAMPs
-    schema = result._tables().schema_with(dictionary)
-    reader: pyarrow.RecordBatchReader = imported("pyarrow").RecordBatchReader.from_batches(
-        schema, batches()
-    )
-    return reader
-
-
-def _wait_for(
-    call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.AbstractEventLoop, timeout: float
-) -> T:
-    """Have the loop do something, and wait for it in another thread."""
-    try:
-        if asyncio.get_running_loop() is loop:
-            raise InterfaceError(
-                "the event loop's own thread cannot wait for the reader's batches; "
-                "read it in another one, with asyncio.to_thread()"
-            )
-    except RuntimeError:
-        pass
-    # A thread of the reader's own may wait while the loop's is kept waiting for the reader.
-    wait = None if math.isinf(timeout) else timeout + _PATIENCE
-    return asyncio.run_coroutine_threadsafe(call(), loop).result(wait)

@@ -27,6 +27,7 @@ from aiotaos.protocol import frames
 LIBRARY_DIR = "AIOTAOS_BENCH_LIBTAOS"
 CONFIG_DIR = "AIOTAOS_BENCH_TAOS_CFG"
 FINISHED_AT = 50  # in the answer to a binary fetch without a message
+ROWS_AT = 63  # in the same: in the header of its block
 NATIVE_PATIENCE = 600.0
 
 Connection = aiotaos.Connection[tuple[Any, ...]]
@@ -288,13 +289,16 @@ def native(target: Target) -> Figures:
 def bare(target: Target) -> Figures:
     """A loop with websockets that asks for the frames and throws them away, one ahead."""
 
-    async def ask(socket: Any, sql: str) -> None:
+    async def ask(socket: Any, sql: str) -> int:
         await socket.send(frames.query_request(1, sql))
         result = json.loads(await socket.recv())
         fetch = frames.fetch_request(2, result["id"])
         await socket.send(fetch)
-        while not (await socket.recv(decode=False))[FINISHED_AT]:
+        count = 0
+        while not (message := await socket.recv(decode=False))[FINISHED_AT]:
             await socket.send(fetch)
+            count += int.from_bytes(message[ROWS_AT : ROWS_AT + 4], "little")
+        return count
 
     async def read() -> Figures:
         options, data = target.options, target.data
@@ -309,8 +313,10 @@ def bare(target: Target) -> Figures:
                 raise SystemExit(f"login: {told}")
             await ask(socket, data.warm_up)
             cpu, wall = time.process_time(), time.perf_counter()
-            await ask(socket, data.sql)
-            return Figures(time.perf_counter() - wall, time.process_time() - cpu)
+            count = await ask(socket, data.sql)
+            figures = Figures(time.perf_counter() - wall, time.process_time() - cpu)
+        data.check(of_count(count, data))
+        return figures
 
     return asyncio.run(read())
 

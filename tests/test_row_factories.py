@@ -221,3 +221,19 @@ def test_class_row_needs_a_column_for_each_field_without_default():
     for cls in (Point, Reading):
         with pytest.raises(InterfaceError, match="no column for field 'ts'"):
             class_row(cls)(fields)
+
+
+async def test_a_factory_that_raises_stop_iteration(named):
+    """It ends nothing silently."""
+
+    def factory(fields):
+        def make(values):
+            if values[0] == 2:
+                raise StopIteration
+            return values
+
+        return make
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await named.fetch("rows", row_factory=factory)
+    assert await named.fetch("rows") == VALUES

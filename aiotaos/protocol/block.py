@@ -34,6 +34,9 @@ Row: TypeAlias = tuple[Any, ...]
 
 HEADER = struct.Struct("<iiiiIQ")  # version, total length, rows, columns, flag segment, group id
 SCHEMA = struct.Struct("<bi")  # type, bytes
+MAX_DIGITS = 38
+MAX_BYTES = 2**31 - 1
+"""Of all values of a column together; values may overlap, and Arrow counts with 32 bits."""
 MAX_ROWS = 2**22
 """A thousand times what TDengine puts into a block; more is a broken one."""
 VERSIONS = (1, 2)  # the same layout; 2 is what subscriptions send
@@ -199,12 +202,17 @@ class VariableColumn:
         lengths = ends - starts
         if not len(starts):
             return self.data[:0], lengths, nulls
+        if int(lengths.sum()) > MAX_BYTES:
+            raise ProtocolError(
+                f"inconsistent block: {self.type.name} values of {int(lengths.sum())} bytes "
+                f"in a column of {len(self.data)}"
+            )
         width = PREFIXES[self.type].itemsize
         if not (starts[1:] == ends[:-1] + width).all():
             return gather(self.data, starts, lengths), lengths, nulls
         stretch = self.data[starts[0] - width : ends[-1]]
         if int(lengths.min()) == int(lengths.max()):
-            return stretch.reshape(len(starts), -1)[:, width:].reshape(-1), lengths, nulls
+            return stretch.reshape(len(starts), -1)[:, width:].ravel(), lengths, nulls
         values = np.ones(len(stretch), np.bool_)
         for byte in range(width):
             values[starts - starts[0] + byte] = False
@@ -295,8 +303,11 @@ class Block:
         return block
 
     def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays by column name, views where numpy has the type; see :meth:`Result.to_numpy`."""
-        return self.tables().numpy([self])
+        """Arrays by column name, read-only views where numpy has the type.
+
+        See :meth:`Result.to_numpy`.
+        """
+        return self.tables().numpy([self], views=True)
 
     def to_arrow(self, *, dictionary: Dictionary = False) -> pyarrow.RecordBatch:
         """An Arrow record batch; see :meth:`Result.to_arrow`."""
@@ -409,6 +420,10 @@ def _column(
     bitmap = np.frombuffer(view, np.uint8, head, position)
     values = np.frombuffer(view, dtype, rows, start) if length else np.zeros(rows, dtype)
     digits, scale = decimal_size(declared) if type in DECIMALS else (0, 0)
+    if digits > MAX_DIGITS or scale > digits:
+        raise ProtocolError(
+            f"inconsistent block: a {type.name} column of ({digits},{scale}) digits"
+        )
     return FixedColumn(type, values, bitmap, digits, scale), end
 
 

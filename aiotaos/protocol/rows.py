@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import decimal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, timedelta, tzinfo
 from itertools import pairwise, repeat
 from operator import add
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..errors import DataError, ProtocolError
 from ..types import Field, Precision, TypeCode
 from .block import Block, Column, FixedColumn, Mask, Row, VariableColumn
+from .runs import find_runs, is_contiguous
 from .zones import zone_for
 
 TimestampAs: TypeAlias = Literal["datetime", "int", "datetime64"]
@@ -27,10 +28,7 @@ _FIRST_WALL = -62_135_596_800_000_000
 _LAST_WALL = 253_402_300_799_999_999
 _DAY = 86_400_000_000  # no zone is farther from UTC
 _EXACT = decimal.Context(prec=80, Emin=-999_999, Emax=999_999)
-_FEW_NULLS = 0.05
 _PREFIX = 2  # bytes before each value of a text column
-_MANY_RUNS = 8  # rows per run below which looking for runs does not pay
-_PROBES = 16
 
 
 class RowDecoder:
@@ -80,7 +78,11 @@ class RowDecoder:
 
     def rows(self, block: Block) -> list[Row]:
         """The rows as tuples; raises like :meth:`columns`."""
-        return list(zip(*self.columns(block), strict=True))
+        return list(self.iterate(block))
+
+    def iterate(self, block: Block) -> Iterator[Row]:
+        """The rows as tuples, which are made as they are taken; raises at once, as :meth:`rows`."""
+        return zip(*self.columns(block), strict=True)
 
 
 def _converter(field: Field, precision: Precision, tz: tzinfo, timestamp: TimestampAs) -> Converter:
@@ -98,19 +100,15 @@ def plain_values(column: Column) -> Values:
     return _CONVERTERS[column.type](column)
 
 
-def patch_nulls(values: Values, nulls: Mask | None) -> Values:
-    """Put None where the mask says NULL; ``values`` has an entry for every row."""
+def _listed(values: npt.NDArray[Any], nulls: Mask | None) -> Values:
+    """An array as a list, with None where the mask says NULL."""
     if nulls is None:
-        return values
-    where = np.flatnonzero(nulls)
-    if len(where) > _FEW_NULLS * len(values):
-        objects = np.empty(len(values), dtype=object)
-        objects[:] = values
-        objects[where] = None
-        return objects.tolist()
-    for index in where.tolist():
-        values[index] = None
-    return values
+        listed: Values = values.tolist()
+        return listed
+    present = np.flatnonzero(~nulls)
+    objects = np.empty(len(values), dtype=object)
+    objects[present] = values[present]
+    return objects.tolist()
 
 
 def spread(values: Values, nulls: Mask | None) -> Values:
@@ -127,12 +125,18 @@ def spread(values: Values, nulls: Mask | None) -> Values:
 
 def _numbers(column: Column) -> Values:
     assert isinstance(column, FixedColumn)
-    return patch_nulls(column.values.tolist(), column.nulls)
+    return _listed(column.values, column.nulls)
 
 
 def _bools(column: Column) -> Values:
     assert isinstance(column, FixedColumn)
-    return patch_nulls((column.values != 0).tolist(), column.nulls)
+    return _listed(column.values != 0, column.nulls)
+
+
+def _present(column: FixedColumn) -> tuple[npt.NDArray[Any], Mask | None]:
+    """The values of the rows that are not NULL."""
+    nulls = column.nulls
+    return (column.values if nulls is None else column.values[~nulls]), nulls
 
 
 def _nothing(column: Column) -> Values:
@@ -144,7 +148,8 @@ def _datetime64s(precision: Precision) -> Converter:
 
     def convert(column: Column) -> Values:
         assert isinstance(column, FixedColumn)
-        return patch_nulls(list(column.values.view(dtype)), column.nulls)
+        values, nulls = _present(column)
+        return spread(list(values.view(dtype)), nulls)
 
     return convert
 
@@ -169,14 +174,9 @@ def _datetimes(name: str, precision: Precision, tz: tzinfo) -> Converter:
 
     def convert(column: Column) -> Values:
         assert isinstance(column, FixedColumn)
-        ticks: npt.NDArray[np.int64] = column.values
+        ticks, nulls = _present(column)
         if not len(ticks):
-            return []
-        nulls = column.nulls
-        if nulls is not None:
-            if nulls.all():
-                return [None] * len(ticks)
-            ticks = np.where(nulls, ticks[np.argmin(nulls)], ticks)  # NULL slots hold anything
+            return [None] * len(column)
         if int(ticks.min()) < first + day or int(ticks.max()) > last - day:
             check(ticks)
         wall, folds = zone.wall_clock(ticks * to_microseconds)
@@ -184,20 +184,21 @@ def _datetimes(name: str, precision: Precision, tz: tzinfo) -> Converter:
         values: Values = list(map(add, repeat(epoch), since))
         for index in folds.tolist():
             values[index] = values[index].replace(fold=1)
-        return patch_nulls(values, nulls)
+        return spread(values, nulls)
 
     return convert
 
 
 def _decimals(column: Column) -> Values:
     assert isinstance(column, FixedColumn)
+    values, nulls = _present(column)
     if column.type is TypeCode.DECIMAL:
-        high = column.values["high"].astype(object)
-        unscaled: Values = ((high << 64) + column.values["low"].astype(object)).tolist()
+        high = values["high"].astype(object)
+        unscaled: Values = ((high << 64) + values["low"].astype(object)).tolist()
     else:
-        unscaled = column.values.tolist()
+        unscaled = values.tolist()
     scaled = map(_EXACT.scaleb, map(decimal.Decimal, unscaled), repeat(-column.scale))
-    return patch_nulls(list(scaled), column.nulls)
+    return spread(list(scaled), nulls)
 
 
 def _texts(column: Column) -> Values:
@@ -208,12 +209,11 @@ def _texts(column: Column) -> Values:
     """
     assert isinstance(column, VariableColumn)
     starts, ends, nulls = column.spans()
-    if len(starts) > 1 and _is_contiguous(starts, ends):
-        packed = column.data[starts[0] - _PREFIX : ends[-1]]
-        firsts = _runs(packed, starts, ends)
+    if len(starts) > 1 and is_contiguous(starts, ends):
+        firsts = find_runs(column.data, starts, ends)
         if firsts is not None:
             return spread(_repeated(column, starts, ends, firsts, _utf8), nulls)
-        packed = packed.copy()
+        packed = column.data[starts[0] - _PREFIX : ends[-1]].copy()
         packed[starts - starts[0]] = 0
         packed[starts - starts[0] + 1] = 0
         if np.count_nonzero(packed) == len(packed) - _PREFIX * len(starts):
@@ -236,8 +236,8 @@ def _nchars(column: Column) -> Values:
     starts, ends, nulls = column.spans()
     if ((ends - starts) & 3).any():
         raise ProtocolError("inconsistent block: an NCHAR value is not a multiple of 4 bytes long")
-    if len(starts) > 1 and _is_contiguous(starts, ends):
-        firsts = _runs(column.data[starts[0] - _PREFIX : ends[-1]], starts, ends)
+    if len(starts) > 1 and is_contiguous(starts, ends):
+        firsts = find_runs(column.data, starts, ends)
         if firsts is not None:
             return spread(_repeated(column, starts, ends, firsts, _utf32), nulls)
         data, lengths, _ = column.packed()
@@ -268,61 +268,6 @@ def _one_by_one(
 ) -> Values:
     raw = column.data.tobytes()
     return [decode(raw[a:b]) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-
-
-def _is_contiguous(starts: Places, ends: Places) -> bool:
-    return bool((starts[1:] == ends[:-1] + _PREFIX).all())
-
-
-def _runs(packed: npt.NDArray[np.uint8], starts: Places, ends: Places) -> Values | None:
-    """Where values begin that are not like the one before, if many are: those of a tag mostly.
-
-    Args:
-        packed: The values one behind the other, each with its length prefix.
-        starts: Where each begins in the column, behind its prefix.
-        ends: Where it ends.
-
-    Returns:
-        Indexes, the first of which is 0; None if there are so many that it saves nothing.
-    """
-    sizes = ends - starts
-    few = len(sizes) // _MANY_RUNS
-    if not _seem_repeated(packed, starts - starts[0], sizes + _PREFIX):
-        return None
-    changes = np.flatnonzero(sizes[1:] != sizes[:-1]) + 1
-    if len(changes) >= few:
-        return None
-    firsts: Values = []
-    at = 0
-    for start, stop in pairwise([0, *changes.tolist(), len(sizes)]):
-        size = int(sizes[start]) + _PREFIX
-        end = at + (stop - start) * size
-        differ = packed[at + size : end] != packed[at : end - size]
-        at = end
-        firsts.append(start)
-        if np.count_nonzero(differ) > few * size:
-            return None
-        firsts += (np.unique(np.flatnonzero(differ) // size) + (start + 1)).tolist()
-        if len(firsts) > few:
-            return None
-    return firsts
-
-
-def _seem_repeated(packed: npt.NDArray[np.uint8], starts: Places, sizes: Places) -> bool:
-    """Whether of some values, picked evenly, most are like the next one."""
-    raw = packed.data
-    picked = np.arange(0, len(starts) - 1, max(len(starts) // _PROBES, 1))
-    same = [
-        size == next_size and raw[a : a + size] == raw[b : b + size]
-        for a, b, size, next_size in zip(
-            starts[picked].tolist(),
-            starts[picked + 1].tolist(),
-            sizes[picked].tolist(),
-            sizes[picked + 1].tolist(),
-            strict=True,
-        )
-    ]
-    return 2 * same.count(True) > len(same)
 
 
 def _repeated(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..errors import InterfaceError
 from ..types import DECIMALS, Field, Precision, TypeCode
-from .block import DTYPES, PREFIXES, Block, Column, FixedColumn, VariableColumn
+from .block import DTYPES, MAX_DIGITS, PREFIXES, Block, Column, FixedColumn, VariableColumn
 from .extras import imported
 from .layout import arrange, not_unicode
 from .rows import plain_values
@@ -57,8 +57,12 @@ class Tables:
 
     # numpy.
 
-    def numpy(self, blocks: Sequence[Block]) -> dict[str, npt.NDArray[Any]]:
+    def numpy(self, blocks: Sequence[Block], *, views: bool = False) -> dict[str, npt.NDArray[Any]]:
         """Arrays of shape (rows,) by column name; see :meth:`aiotaos.Result.to_numpy`.
+
+        Args:
+            blocks: What is to be one.
+            views: Whether arrays of a single block may be views of it, which are read-only.
 
         Raises:
             InterfaceError: Two columns have one name.
@@ -66,15 +70,18 @@ class Tables:
         self.check_names("to_numpy()")
         columns = zip(*[block.columns for block in blocks or [self._empty]], strict=True)
         return {
-            field.name: _joined(list(map(self._array, parts)))
+            field.name: _joined(list(map(self._array, parts)), views)
             for field, parts in zip(self._fields, columns, strict=True)
         }
 
     def _array(self, column: Column) -> npt.NDArray[Any]:
         nulls = column.nulls
         if isinstance(column, VariableColumn) or column.type in _OBJECTS:
+            listed = plain_values(column)
             values: npt.NDArray[Any] = np.empty(len(column), object)
-            values[:] = plain_values(column)
+            values[:] = listed
+            if column.type is TypeCode.JSON and None in listed:  # NULL, or the document null
+                nulls = np.array([value is None for value in listed])
         elif column.type is TypeCode.BOOL:
             values = column.values != 0
         elif column.type is TypeCode.TIMESTAMP:
@@ -106,7 +113,7 @@ class Tables:
         if field.type is TypeCode.TIMESTAMP:
             return pa.field(field.name, pa.timestamp(self.precision.unit, self._zone))
         if field.type in DECIMALS:
-            return pa.field(field.name, pa.decimal128(field.precision, field.scale))
+            return pa.field(field.name, _decimal128(pa, field))
         return pa.field(field.name, pa.type_for_alias(_ARROW_TYPES[field.type]))
 
     def batch(self, block: Block, dictionary: Dictionary = False) -> pyarrow.RecordBatch:
@@ -118,20 +125,26 @@ class Tables:
         """
         pa = imported("pyarrow")
         encoded = self.encoded(dictionary)
+        schema = self.schema_with(dictionary)
         arrays = []
         for place, (column, type) in enumerate(zip(block.columns, self._types, strict=True)):
             part = arrange(column, self._fields[place].name)
+            if isinstance(column, FixedColumn) and column.type in DECIMALS:
+                type = _decimal128(pa, column)  # which an old server announces without digits
+                schema = schema.set(place, schema.field(place).with_type(type))
             buffers = [None if data is None else pa.py_buffer(data) for data in part.buffers]
             array = pa.Array.from_buffers(type, part.rows, buffers, null_count=part.null_count)
             arrays.append(array.dictionary_encode() if place in encoded else array)
-        schema = self.schema_with(dictionary) if encoded else self.schema
         return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def schema_with(self, dictionary: Dictionary) -> pyarrow.Schema:
         """The schema of batches that are dictionary-encoded."""
-        pa = imported("pyarrow")
         schema = self.schema
-        for place in self.encoded(dictionary):
+        encoded = self.encoded(dictionary)
+        if not encoded:
+            return schema
+        pa = imported("pyarrow")
+        for place in encoded:
             field = schema.field(place)
             schema = schema.set(place, field.with_type(pa.dictionary(pa.int32(), field.type)))
         return schema
@@ -147,9 +160,13 @@ class Tables:
             dictionary: Columns to be dictionary-encoded, with one dictionary for all batches.
         """
         pa = imported("pyarrow")
+        given = list(batches)
         schema = self.schema
+        for place, field in enumerate(self._fields):
+            if given and field.type in DECIMALS:
+                schema = schema.set(place, given[0].schema.field(place))
         table = pa.Table.from_batches(
-            [batch if batch.schema == schema else batch.cast(schema) for batch in batches], schema
+            [batch if batch.schema == schema else batch.cast(schema) for batch in given], schema
         )
         for place in self.encoded(dictionary):
             column = table.column(place).dictionary_encode()
@@ -187,10 +204,10 @@ class Tables:
     def _polars_series(self, pl: Any, field: Field, column: Column) -> Any:
         if field.type is TypeCode.TIMESTAMP:
             dtype = pl.Datetime(self.precision.unit, self._zone)
-        elif field.type in DECIMALS:
-            dtype = pl.Decimal(field.precision, field.scale)
+        elif isinstance(column, FixedColumn) and column.type in DECIMALS:
+            dtype = pl.Decimal(column.precision or MAX_DIGITS, column.scale)
         else:
-            dtype = getattr(polars, _POLARS_TYPES[field.type])
+            dtype = getattr(pl, _POLARS_TYPES[field.type])
         if isinstance(column, VariableColumn) or column.type in _OBJECTS:
             try:
                 return pl.Series(field.name, plain_values(column), dtype)
@@ -231,7 +248,7 @@ class Tables:
         texts = {place: field.name for place, field in enumerate(self._fields) if _is_text(field)}
         if isinstance(dictionary, bool):
             return list(texts) if dictionary else []
-        if isinstance(dictionary, str):
+        if isinstance(dictionary, str) or not isinstance(dictionary, Collection):
             raise InterfaceError(
                 f"dictionary: expected True, or names of columns in a list, got {dictionary!r}"
             )
@@ -250,7 +267,10 @@ def pandas_frame(table: pyarrow.Table, backend: DtypeBackend = None) -> pandas.D
     Raises:
         InterfaceError: pandas is not installed, or there is no such backend.
     """
-    frame: pandas.DataFrame = table.to_pandas(types_mapper=types_mapper(backend))
+    # pyarrow finds the types of pandas by name, and takes the wrong ones where two are the same.
+    numbered = table.rename_columns(list(map(str, range(table.num_columns))))
+    frame: pandas.DataFrame = numbered.to_pandas(types_mapper=types_mapper(backend))
+    frame.columns = table.column_names
     return frame
 
 
@@ -276,6 +296,10 @@ def types_mapper(backend: DtypeBackend) -> Callable[[pyarrow.DataType], Any] | N
     }.get
 
 
+def _decimal128(pa: Any, of: Field | FixedColumn) -> Any:
+    return pa.decimal128(of.precision or MAX_DIGITS, of.scale)
+
+
 def _is_text(field: Field) -> bool:
     return field.type in _TEXTS
 
@@ -292,9 +316,9 @@ def _no_values(field: Field) -> Column:
     )
 
 
-def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def _joined(arrays: Sequence[npt.NDArray[Any]], views: bool) -> npt.NDArray[Any]:
     if len(arrays) == 1:
-        return arrays[0]
+        return arrays[0] if views else arrays[0].copy()
     if any(isinstance(array, np.ma.MaskedArray) for array in arrays):
         return np.ma.concatenate(arrays)  # type: ignore[no-any-return, no-untyped-call]
     return np.concatenate(arrays)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
+import math
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 from urllib.parse import quote
@@ -48,10 +49,20 @@ class Call:
         late: Takes the answer of a call that was given up.
         is_statement: Whether it runs a statement, and holds one of the session's slots.
         reply: The answer; done before it came when the call was given up.
+        deadline: Until when it is waited for; None while nobody waits.
         result_id: The result whose block it fetches, answered by a frame without ``req_id``.
     """
 
-    __slots__ = ("is_statement", "late", "origin", "reply", "req_id", "result_id", "sql")
+    __slots__ = (
+        "deadline",
+        "is_statement",
+        "late",
+        "origin",
+        "reply",
+        "req_id",
+        "result_id",
+        "sql",
+    )
 
     def __init__(
         self,
@@ -68,6 +79,7 @@ class Call:
         self.sql = sql
         self.late = late
         self.is_statement = is_statement
+        self.deadline: Deadline | None = None
         self.result_id = result_id
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
@@ -114,6 +126,8 @@ class Calls:
         self._calls: dict[int, Call] = {}
         self._blocks: dict[int, Call] = {}
         self._slots = asyncio.Semaphore(MAX_STATEMENTS)
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
         self._lost: Exception | None = None
         self._closed = False
         token = f"?token={quote(options.token)}" if options.token else ""
@@ -246,28 +260,46 @@ class Calls:
             ConnectionLost: The link broke.
             InterfaceError: The connection was closed.
         """
-        if deadline.when is None:
-            return await call.reply
-        # A bare timer: asyncio.timeout() costs a small query several times as much.
-        timer = call.reply.get_loop().call_at(deadline.when, self._expire, call, deadline)
+        call.deadline = deadline
+        if deadline.when is not None and deadline.when < self._alarm_at:
+            self._set_alarm(deadline.when)
         try:
             return await call.reply
         finally:
-            timer.cancel()
+            call.deadline = None
 
-    def _expire(self, call: Call, deadline: Deadline) -> None:
-        if not call.reply.done():
-            awaited = "answer" if call.origin == call.req_id else "block"
-            call.reply.set_exception(
-                TimeoutError(
-                    f"no {awaited} within {deadline.seconds:g} s",
-                    req_id=call.origin,
-                    sql=call.sql,
-                    endpoint=self.endpoint,
-                    may_have_run=True if call.is_statement else None,
-                )
-            )
-            call.reply.exception()  # the waiter may have been cancelled in the same turn
+    def _set_alarm(self, when: float) -> None:
+        """One timer for all calls: one for each would cost a small query a tenth of its time."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = when
+        self._alarm = asyncio.get_running_loop().call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        """Fail the calls whose time is over, and wait for the next one's."""
+        now, self._alarm_at = self._alarm_at, math.inf
+        self._alarm = None
+        following = math.inf
+        for call in list(self._calls.values()):
+            if call.deadline is None or call.deadline.when is None or call.reply.done():
+                continue
+            if call.deadline.when > now:
+                following = min(following, call.deadline.when)
+            else:
+                call.reply.set_exception(self._overdue(call, call.deadline))
+                call.reply.exception()  # the waiter may have been cancelled in the same turn
+        if following < math.inf:
+            self._set_alarm(following)
+
+    def _overdue(self, call: Call, deadline: Deadline) -> TimeoutError:
+        awaited = "answer" if call.origin == call.req_id else "block"
+        return TimeoutError(
+            f"no {awaited} within {deadline.seconds:g} s",
+            req_id=call.origin,
+            sql=call.sql,
+            endpoint=self.endpoint,
+            may_have_run=True if call.is_statement else None,
+        )
 
     def _read(self, raw: Reply, reply: type[_Typed], call: Call) -> _Typed:
         message = messages.parse(text_of(raw), reply)
@@ -373,6 +405,9 @@ class Calls:
         return error
 
     def _fail_calls(self, error: Callable[[Call], Error]) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm, self._alarm_at = None, math.inf
         calls = list(self._calls.values())
         self._calls.clear()
         self._blocks.clear()

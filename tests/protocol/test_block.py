@@ -1,14 +1,26 @@
 from __future__ import annotations
 
 import struct
+from datetime import UTC, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiotaos.errors import DataError, ProtocolError
-from aiotaos.protocol.block import Block, FixedColumn, VariableColumn, decimal_size, parse_block
+from aiotaos.protocol.block import (
+    Block,
+    FixedColumn,
+    VariableColumn,
+    decimal_size,
+    gather,
+    parse_block,
+)
 from aiotaos.protocol.frames import parse_reply
 from aiotaos.protocol.rows import RowDecoder
 from aiotaos.types import Field, Precision, TypeCode
@@ -417,3 +429,140 @@ def test_more_rows_than_a_block_can_have():
     raw = head + struct.pack("<bii", 0, 0, 0) + bitmap + b"\0"
     with pytest.raises(ProtocolError, match=f"{rows} rows"):
         parse_block(raw)
+
+
+# Values one behind the other
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], b""),
+        ([None], b""),
+        ([b""], b""),
+        ([b"", b""], b""),
+        ([b"a"], b"a"),
+        ([b"a", b"b", b"c"], b"abc"),
+        ([b"ab", None, b"cd"], b"abcd"),
+        ([b"a", b"", b"bcd"], b"abcd"),
+        ([None, b"\0\1", None, b"\2", None], b"\0\1\2"),
+    ],
+)
+@pytest.mark.parametrize(("type", "prefix"), [(8, "<H"), (10, "<H"), (16, "<H"), (18, "<I")])
+def test_packed(values, expected, type, prefix, raw_block, variable):
+    [column] = parse_block(raw_block([variable(type, values, prefix=prefix)], len(values))).columns
+    data, lengths, nulls = column.packed()
+    assert data.dtype == np.uint8
+    assert data.flags.c_contiguous
+    assert data.tobytes() == expected
+    assert lengths.tolist() == [len(value) for value in values if value is not None]
+    mask = [value is None for value in values]
+    assert (nulls.tolist() if nulls is not None else [False] * len(values)) == mask
+
+
+@pytest.mark.parametrize(
+    ("offsets", "expected"),
+    [([8, 3, 0], b"bcda"), ([3, 3, 3], b"bcd" * 3), ([3, -1, 0], b"bcda"), ([0, 8, 3], b"abcd")],
+)
+def test_packed_in_any_order(offsets, expected, raw_block, raw_column):
+    raw = raw_column(8, 0, struct.pack("<3i", *offsets), b"\1\0a" + b"\3\0bcd" + b"\0\0")
+    data, lengths, _ = parse_block(raw_block([raw], 3)).columns[0].packed()
+    assert data.tobytes() == expected
+    assert int(lengths.sum()) == len(expected)
+
+
+def test_gather():
+    data = np.frombuffer(b"0123456789", np.uint8)
+    starts = np.array([7, 0, 3, 3, 9])
+    lengths = np.array([2, 0, 3, 3, 1])
+    assert gather(data, starts, lengths).tobytes() == b"783453459"
+    assert gather(data, starts[1:2], lengths[1:2]).tobytes() == b""
+    assert gather(data, starts[:0], lengths[:0]).tobytes() == b""
+    assert gather(data, starts, lengths.astype(np.int32)).tobytes() == b"783453459"
+
+
+# Pieces
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9, 40])
+@pytest.mark.parametrize("size", [8, 16, 48])
+def test_cut(rows, size, raw_block, fixed, variable):
+    numbers = [None if row % 3 == 1 else row for row in range(rows)]
+    words = [None if row % 5 == 2 else b"%d" % row for row in range(rows)]
+    sums = [None if row % 4 == 3 else 10 * row for row in range(rows)]
+    columns = [fixed(4, "i", numbers), variable(8, words)]
+    columns.append(fixed(21, "q", sums, declared=0x08000A01))
+    block = parse_block(raw_block(columns, rows), precision=1)
+    block.decoded_by(RowDecoder(block.fields, block.precision))
+    expected = [
+        (number, word and word.decode(), None if total is None else Decimal(total) / 10)
+        for number, word, total in zip(numbers, words, sums, strict=True)
+    ]
+    pieces = [block.cut(at, min(at + size, rows)) for at in range(0, rows, size)]
+    assert sum(map(len, pieces)) == rows
+    assert [row for piece in pieces for row in piece.rows()] == expected == block.rows()
+    for piece in pieces:
+        assert (piece.fields, piece.precision) == (block.fields, block.precision)
+        assert (piece.columns[2].precision, piece.columns[2].scale) == (10, 1)
+        for part, whole in zip(piece.columns[:1], block.columns[:1], strict=True):
+            assert np.shares_memory(part.values, whole.values)
+        assert piece.columns[1].data is block.columns[1].data
+    nothing = block.cut(0, 0)
+    assert (len(nothing), nothing.rows()) == (0, [])
+
+
+def test_a_piece_without_a_decoder_has_no_rows(example):
+    with pytest.raises(TypeError, match="RowDecoder"):
+        parse_block(example).cut(0, 1).rows()
+
+
+# Tables; more of them is in test_tables.py
+
+
+def test_the_example_as_tables(example):
+    block = parse_block(example, fields=FIELDS)
+    batch = block.to_arrow(dictionary=["s"])
+    batch.validate(full=True)
+    ticks = [1700000000000, 1700000000001]
+    assert batch["ts"].cast("int64").to_pylist() == ticks
+    assert [batch[name].to_pylist() for name in "vsn"] == [[-7, None], ["hello", None], ["é😀", ""]]
+    assert str(batch.schema.field("ts").type) == "timestamp[ms, tz=UTC]"
+    arrays = block.to_numpy()
+    assert list(arrays) == ["ts", "v", "s", "n"]
+    assert arrays["ts"].tolist() == [datetime(2023, 11, 14, 22, 13, 20, n) for n in (0, 1000)]
+    assert arrays["v"].tolist() == [-7, None]
+    frame = block.to_pandas(dtype_backend="numpy_nullable", dictionary=["n"])
+    assert frame["v"].tolist() == [-7, pandas.NA]
+    assert frame["n"].dtype == "category"
+    assert block.to_polars().to_dict(as_series=False) == {
+        "ts": [datetime(2023, 11, 14, 22, 13, 20, n, UTC) for n in (0, 1000)],
+        "v": [-7, None],
+        "s": ["hello", None],
+        "n": ["é😀", ""],
+    }
+
+
+def test_tables_have_the_zone_of_the_decoder(example):
+    zone = ZoneInfo("Asia/Kolkata")
+    block = parse_block(example, fields=FIELDS)
+    block.decoded_by(RowDecoder(FIELDS, Precision.MILLISECOND, zone))
+    assert block.to_arrow().schema.field("ts").type.tz == "Asia/Kolkata"
+    assert block.cut(0, 1).to_arrow().schema.field("ts").type.tz == "Asia/Kolkata"
+    assert pyarrow.schema(block).field("ts").type.tz == "Asia/Kolkata"
+    assert pyarrow.record_batch(block).equals(block.to_arrow())
+
+
+def test_values_that_overlap_are_not_joined_beyond_32_bits(raw_block, raw_column):
+    rows, size = 40_000, 60_000
+    offsets = np.zeros(rows, "<i4").tobytes()
+    raw = raw_column(TypeCode.VARBINARY, size + 2, offsets, struct.pack("<H", size) + bytes(size))
+    column = parse_block(raw_block([raw], rows)).columns[0]
+    with pytest.raises(ProtocolError, match="VARBINARY values of 2400000000 bytes in a column of"):
+        column.packed()
+
+
+@pytest.mark.parametrize(("digits", "scale"), [(39, 2), (10, 11), (200, 0)])
+def test_decimals_of_impossible_digits(digits, scale, raw_block, raw_column):
+    raw = raw_column(TypeCode.DECIMAL, 16 << 24 | digits << 8 | scale, bytes(1), bytes(16))
+    with pytest.raises(ProtocolError, match=rf"DECIMAL column of \({digits},{scale}\) digits"):
+        parse_block(raw_block([raw], 1))

@@ -9,7 +9,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from aiotaos.errors import ProtocolError
+from aiotaos.errors import DataError, ProtocolError
 from aiotaos.protocol.block import Block, FixedColumn, VariableColumn, parse_block
 from aiotaos.protocol.listed import ListedBlock, fixed_column, ticks_column
 from aiotaos.protocol.rows import RowDecoder
@@ -223,6 +223,53 @@ def test_the_parts_of_plain_blocks(raw_block, fixed):
     block = parse_block(raw_block([fixed(4, "i", [1])], 1))
     assert len(block.parts) == 1
     assert block.parts[0] is block.columns[0]
+
+
+@pytest.mark.parametrize("rows", [8, 9, 21])
+def test_pieces(rows):
+    """Lists are cut as lists, columns as columns."""
+    ticks = ticks_column(np.arange(rows), None)
+    values = [None if row % 3 == 1 else row for row in range(rows)]
+    texts = tuple(str(row) for row in range(rows))
+    block = ListedBlock([TS, V, S], US, [ticks, values, texts], rows)
+    block.decoded_by(RowDecoder([TS, V, S], US, timestamp="int"))
+    expected = list(zip(range(rows), values, texts, strict=True))
+    pieces = [block.cut(at, min(at + 8, rows)) for at in range(0, rows, 8)]
+    assert [len(piece) for piece in pieces] == [min(8, rows - at) for at in range(0, rows, 8)]
+    assert [row for piece in pieces for row in piece.rows()] == expected
+    for piece in pieces:
+        assert isinstance(piece, ListedBlock)
+        assert isinstance(piece.parts[0], FixedColumn)
+        assert isinstance(piece.parts[1], list)
+    assert isinstance(pieces[0].columns[1], FixedColumn)
+    assert pieces[0].columns[1].values[::3].tolist() == [0, 3, 6]
+    assert [row for piece in pieces for row in piece.rows()] == expected
+    _ = block.columns
+    again = [block.cut(at, min(at + 8, rows)) for at in range(0, rows, 8)]
+    assert [row for piece in again for row in piece.rows()] == expected
+
+
+def test_a_piece_without_a_decoder_has_no_rows():
+    with pytest.raises(TypeError, match="RowDecoder"):
+        ListedBlock([V], MS, [[1, 2]], 2).cut(0, 2).rows()
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    VALUES,
+    ids=[f"{field.type.name}-{i}" for i, (field, _) in enumerate(VALUES)],
+)
+def test_lists_as_tables(field, values):
+    block = ListedBlock([field], MS, [values], len(values))
+    expected = repr([None if value == "null" else value for value in values])
+    assert repr(block.to_numpy()["a"].tolist()) == expected
+    if any(isinstance(value, str) and "\udcff" in value for value in values):
+        with pytest.raises(DataError, match="column 'a' has a text that is not Unicode"):
+            block.to_arrow()
+    else:
+        batch = block.to_arrow()
+        batch.validate(full=True)
+        assert repr(batch["a"].to_pylist()) == expected
 
 
 @pytest.mark.parametrize("parts", [[[1]], [[1], [2], [3]]])

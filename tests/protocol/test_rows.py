@@ -571,3 +571,123 @@ def test_columns_keep_their_order(raw_block, fixed, variable):
     decoder = RowDecoder(block.fields, block.precision)
     assert decoder.columns(block) == [[1, 2], ["a", "b"], [False, True]]
     assert decoder.rows(block) == [(1, "a", False), (2, "b", True)]
+
+
+# Texts that repeat
+
+
+def encode(type, text):
+    if text is None or type == 16:
+        return text
+    return text.encode("utf-32-le" if type == 10 else "utf-8", "surrogateescape")
+
+
+def naive(type, raw):
+    """One value as it is, without a look at its neighbours."""
+    if raw is None or type == 16:
+        return raw
+    if type == 8:
+        return raw.decode("utf-8", "surrogateescape")
+    return "".join(map(chr, struct.unpack(f"<{len(raw) // 4}I", raw)))
+
+
+REPEATED = {
+    "all alike": ["meters"] * 500,
+    "all empty": [""] * 500,
+    "long runs": [f"device {row // 100}" for row in range(1000)],
+    "runs of other lengths": ["x" * (row // 50 % 7) for row in range(1000)],
+    "one that differs": ["a"] * 499 + ["b"] + ["a"] * 500,
+    "the last differs": ["a"] * 999 + ["b"],
+    "the first differs": ["b"] + ["a"] * 999,
+    "runs of one": [f"{row:04}" for row in range(1000)],
+    "runs of one, other lengths": [str(row) for row in range(1000)],
+    "runs of two": [f"{row // 2:04}" for row in range(1000)],
+    "runs of seven": [f"{row // 7:04}" for row in range(1000)],
+    "runs of nine": [f"{row // 9:04}" for row in range(1000)],
+    "alike where it is looked at": [
+        "a" if row % 62 in (0, 1) else str(row % 10) for row in range(1000)
+    ],
+    "alike there, of other lengths": [
+        "a" if row % 62 in (0, 1) else "b" * (row % 9) for row in range(1000)
+    ],
+    "alike there, then runs of two": ["ab"[row // 5 % 2] for row in range(1000)],
+    "runs, then none": ["a"] * 900 + [f"{row:04}" for row in range(100)],
+    "NULLs between": [None if row % 3 else f"device {row // 300}" for row in range(3000)],
+    "runs of NULLs": [(None, "a", "bb")[row // 100 % 3] for row in range(1000)],
+    "NUL": ["\0"] * 100 + ["\0\0"] * 100 + ["a\0"] * 100,
+    "not ASCII": ["涛思🚀"] * 300 + ["naïve"] * 300,
+    "few": ["a"] * 7,
+    "two": ["a", "a"],
+    "eight": ["a"] * 8,
+    "sixteen": ["a"] * 15 + ["b"],
+}
+
+
+@pytest.mark.parametrize("texts", REPEATED.values(), ids=REPEATED)
+@pytest.mark.parametrize("type", [8, 10, 15, 16])
+def test_texts_that_repeat(type, texts, variable, value_column):
+    raw = [None if text is None else encode(8 if type == 16 else type, text) for text in texts]
+    expected = raw if type == 16 else texts
+    assert value_column(variable(type, raw), len(raw)) == expected
+
+
+@pytest.mark.parametrize("type", [8, 10])
+def test_texts_that_repeat_are_one_object(type, variable, value_column):
+    """That is what makes them cheap."""
+    texts = ["a device of some name"] * 1000 + ["another device"] * 1000
+    values = value_column(variable(type, [encode(type, text) for text in texts]), 2000)
+    assert values == texts
+    assert len(set(map(id, values))) == 2
+
+
+@pytest.mark.parametrize("type", [8, 10])
+def test_texts_that_repeat_and_are_no_texts(type, variable, value_column):
+    raw = {8: b"\xff\xfe", 10: struct.pack("<I", 0xD800)}[type]
+    [value, *others] = value_column(variable(type, [raw] * 50), 50)
+    assert value == {8: "\udcff\udcfe", 10: "\ud800"}[type]
+    assert others == [value] * 49
+
+
+def test_a_json_null_that_repeats(variable, value_column):
+    documents = [b"null"] * 50 + [b"{}"] * 50
+    assert value_column(variable(15, documents), 100) == [None] * 50 + ["{}"] * 50
+
+
+@st.composite
+def repeating(draw, type):
+    """Runs of values and NULLs, long ones and short ones; of few different values or many."""
+    if type == 16:
+        value = st.binary(max_size=6)
+    elif type == 10:
+        value = st.text(st.sampled_from("ab\0é涛🚀"), max_size=4).map(lambda t: encode(10, t))
+    else:
+        value = st.one_of(
+            st.text(st.sampled_from("ab\0é涛🚀"), max_size=6).map(str.encode),
+            st.sampled_from([b"\xff", b"\xc3", b"\xa9", b"\x80"]),
+        )
+    pool = draw(st.lists(st.none() | value, min_size=1, max_size=6))
+    length = draw(st.sampled_from([1, 2, 8, 40, 200]))
+    run = st.tuples(st.sampled_from(pool), st.integers(1, length))
+    return [value for value, count in draw(st.lists(run, max_size=12)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("type", [8, 10, 16])
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_random_columns_that_repeat(type, variable, value_column, data):
+    values = data.draw(repeating(type))
+    assert value_column(variable(type, values), len(values)) == [naive(type, raw) for raw in values]
+
+
+@pytest.mark.parametrize("type", [8, 10, 16])
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_random_offsets(type, variable, raw_column, value_column, data):
+    """Values that rows share, and that do not stand in the order of the rows."""
+    values = [raw for raw in data.draw(repeating(type)) if raw is not None][:50] or [b""]
+    column = variable(type, values)
+    places = data.draw(st.lists(st.integers(-1, len(values) - 1), max_size=60))
+    at = [*struct.unpack(f"<{len(values)}i", column.head), -1]
+    head = struct.pack(f"<{len(places)}i", *(at[place] for place in places))
+    expected = [naive(type, [*values, None][place]) for place in places]
+    assert value_column(raw_column(type, 0, head, column.data), len(places)) == expected
