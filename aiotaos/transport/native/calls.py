@@ -223,9 +223,11 @@ class Reading:
         sql: The statement.
         fetch: The fetch that is under way, or whose block nobody has taken yet.
         is_short: Whether the block before it was the last one, by its size.
+        may_be_stopped: Whether a fetch can be stopped. Those of prepared statements cannot: libtaos
+            3.3.7 does not call back for them any more.
     """
 
-    __slots__ = ("fetch", "handle", "is_short", "req_id", "sql")
+    __slots__ = ("fetch", "handle", "is_short", "may_be_stopped", "req_id", "sql")
 
     def __init__(self, handle: Handle, req_id: int, sql: str) -> None:
         self.handle = handle
@@ -233,6 +235,7 @@ class Reading:
         self.sql = sql
         self.fetch: Fetch | None = None
         self.is_short = False
+        self.may_be_stopped = True
 
     @property
     def is_fetching(self) -> bool:

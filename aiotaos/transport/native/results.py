@@ -85,7 +85,7 @@ class Results:
 
         def free() -> None:
             for reading in readings:
-                if reading.is_fetching:
+                if reading.is_fetching and reading.may_be_stopped:
                     self._stop(reading.handle)
                 else:
                     reading.handle.close()
@@ -215,14 +215,28 @@ class Results:
                 self._transport, 0, call.req_id, call.sql, True, call.affected_rows, (),
                 Precision.MILLISECOND, timing=0, finished=True,
             )  # fmt: skip
-        self._count += 1
         reading = Reading(handle, call.req_id, call.sql)
         reading.fetch = call.fetch
+        return self._opened(reading)
+
+    def opened(self, handle: Handle, req_id: int, sql: str) -> ServerResult:
+        """The result of a prepared statement, which the caller sets; freed by closing its handle.
+
+        Raises:
+            NotSupportedError: A column is of an unknown type.
+        """
+        reading = Reading(handle, req_id, sql)
+        reading.may_be_stopped = False
+        return self._opened(reading)
+
+    def _opened(self, reading: Reading) -> ServerResult:
+        handle = reading.handle
+        self._count += 1
         result = ServerResult(
             self._transport,
             self._count,
-            call.req_id,
-            call.sql,
+            reading.req_id,
+            reading.sql,
             False,
             0,
             self._library.fields(handle.address),
@@ -284,12 +298,16 @@ class Results:
         """The result has come to its end, and was freed by its last callback."""
         result.finished = True
         self._readings.discard(result.ahead)
+        if result.owns_statement and result.statement is not None:
+            self._transport.close_statement(result.statement)
 
     def free(self, result: ServerResult) -> None:
         """Give a result up; see :meth:`aiotaos.transport.base.Transport.free`."""
         if result.finished:
             return
         result.finished = result.given_up = True
+        if result.statement is not None:
+            self._transport.close_statement(result.statement)
         reading: Reading = result.ahead
         if reading not in self._readings:  # it was freed with the session
             return
@@ -306,7 +324,10 @@ class Results:
                 fetch.reply,
                 ResultError("the result was closed while it was read", req_id=result.req_id),
             )
-        self._bridge.soon(lambda: self._stop(reading.handle))
+        if reading.may_be_stopped:
+            self._bridge.soon(lambda: self._stop(reading.handle))
+        else:
+            self._bridge.soon(reading.handle.close)
 
     def _stop(self, handle: Handle) -> None:
         """Stop a query whose block is awaited, and let go of it; on a thread.

@@ -24,6 +24,9 @@ from .calls import Library
 from .connection import Connection, EndOfCall
 from .handles import Handle
 from .results import Results
+from .schemaless import schemaless_insert
+from .statements import NativeStatements
+from .steps import Steps
 from .structs import ConnectionOption
 
 _NAME_BYTES = 256
@@ -60,6 +63,9 @@ class NativeTransport:
         self._endpoint = options.endpoint(place.address)
         self._connection = Connection(handle, library, bridge, self._endpoint, self.drop)
         self._results = Results(self, self._connection, options.cancel)
+        self._steps = Steps(self._connection)
+        self._statements = NativeStatements(self._connection, self._steps, self._results.opened)
+        self._results.others_run = lambda: bool(self._steps)
         self._closing: Future[None] | None = None
         self._has_left = False
 
@@ -72,7 +78,7 @@ class NativeTransport:
         connection: Connection | None = getattr(self, "_connection", None)
         if connection is not None and not connection.ended:  # its loop has ended without it
             connection.is_closed = True
-            self._close(self._results.abandon)
+            self._close(self._results.abandon, self._statements.end())
             self._leave()
 
     @property
@@ -94,7 +100,8 @@ class NativeTransport:
     # The session.
 
     def still_running(self, req_id: int) -> Callable[[], bool]:
-        return self._results.still_running(req_id)
+        query, step = self._results.still_running(req_id), self._steps.still_running(req_id)
+        return lambda: query() or step()
 
     def is_fetching(self, result: ServerResult) -> bool:
         return self._results.is_fetching(result)
@@ -173,12 +180,18 @@ class NativeTransport:
     def _end(self, error: EndOfCall) -> None:
         """Fail what waits; free what is open, and close the connection, on a thread."""
         self._place.leave()
-        self._closing = self._bridge.submit(self._close, self._results.end(error))
+        self._closing = self._bridge.submit(
+            self._close,
+            self._steps.end(error),
+            self._results.end(error),
+            self._statements.end(),
+        )
 
-    def _close(self, free: Callable[[], None]) -> None:
+    def _close(self, *frees: Callable[[], None]) -> None:
         handle = self._connection.handle
         try:
-            free()
+            for free in frees:
+                free()
         finally:
             handle.close()
             closed(handle)
@@ -205,23 +218,23 @@ class NativeTransport:
     # Prepared statements and schemaless writing.
 
     async def prepare(self, sql: str, deadline: Deadline, req_id: int) -> ServerStatement:
-        raise NotImplementedError
+        return await self._statements.prepare(sql, deadline, req_id)
 
     async def bind(self, statement: ServerStatement, binding: Binding, deadline: Deadline) -> None:
-        raise NotImplementedError
+        await self._statements.bind(statement, binding, deadline)
 
     async def execute_statement(
         self, statement: ServerStatement, req_id: int, deadline: Deadline
     ) -> int:
-        raise NotImplementedError
+        return await self._statements.execute(statement, req_id, deadline)
 
     async def statement_result(
         self, statement: ServerStatement, req_id: int, deadline: Deadline
     ) -> ServerResult:
-        raise NotImplementedError
+        return self._statements.result(statement, req_id)
 
     def close_statement(self, statement: ServerStatement) -> None:
-        raise NotImplementedError
+        self._statements.close(statement)
 
     async def schemaless_insert(self, arguments: InsertArgs, deadline: Deadline) -> int:
-        raise NotImplementedError
+        return await schemaless_insert(self._connection, self._steps, arguments, deadline)
