@@ -6,6 +6,7 @@ async with aiotaos.connect("ws://root:taosdata@localhost:6041") as conn:
 """
 
 import logging
+from typing import TYPE_CHECKING, Any
 
 from .binding import TableRows
 from .connecting import Connecting, connect
@@ -59,6 +60,9 @@ from .types import Field, FieldKind, Precision, SchemalessProtocol, StatementFie
 from .version import __version__
 from .writer import Writer, WriterStats
 
+if TYPE_CHECKING:
+    from .transport.native.continuous import ContinuousSubscription
+
 logging.getLogger("aiotaos").addHandler(logging.NullHandler())  # silent unless asked
 
 apilevel = "2.0"
@@ -78,6 +82,7 @@ __all__ = [
     "ConnectionError",
     "ConnectionLost",
     "Consumer",
+    "ContinuousSubscription",
     "Cursor",
     "DataError",
     "DatabaseError",
@@ -135,3 +140,12 @@ __all__ = [
     "threadsafety",
     "tuple_row",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What is imported when it is asked for: it needs ctypes."""
+    if name == "ContinuousSubscription":
+        from .transport.native.continuous import ContinuousSubscription
+
+        return ContinuousSubscription
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from zoneinfo import ZoneInfo
 
 from .binding import Shape
@@ -30,6 +30,9 @@ from .transport.base import Deadline, ServerResult, Transport
 from .transport.retry import Attempts
 from .verbs import check_sql
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .transport.native.continuous import ContinuousSubscription
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -137,6 +140,46 @@ class Connection(ColumnVerbs[R]):
     def statement(self) -> OfficialStatement[R]:
         """The same as :meth:`stmt2_statement`: the better of the server's interfaces is taken."""
         return self.stmt2_statement()
+
+    async def subscribe(
+        self,
+        restart: bool,
+        topic: str,
+        sql: str,
+        interval: int,
+        *,
+        timeout: float | None = None,
+    ) -> ContinuousSubscription:
+        """The continuous subscription of TDengine 2.x: a SELECT, again and again, for new rows.
+
+        It needs the native road and a libtaos of 2.x, which does the asking, and keeps on this
+        machine how far it has come. From 3.0 on there are topics, and :class:`aiotaos.Consumer`.
+
+        Args:
+            restart: Begin with what is there, and not where the subscription ended before.
+            topic: Its name, under which libtaos keeps how far it has come.
+            sql: One SELECT of rows as they are, without aggregates.
+            interval: ms between two times that the server is asked, at least 1.
+            timeout: Seconds; the connection's ``read_timeout`` if not given.
+
+        Returns:
+            The subscription: ``async for block in subscription``, ``consume()``, ``close()``. It
+            is the caller's to close, and reads no more once this connection is closed or lost.
+
+        Raises:
+            NotSupportedError: The connection is not over a libtaos of 2.x.
+            InterfaceError: An argument is malformed.
+            TimeoutError: libtaos did not answer in time.
+            Error: The server refuses the statement.
+        """
+        self._check()
+        from .transport.native.continuous import subscribe  # ctypes, where it is needed
+
+        session, deadline = self._session, self._deadline(timeout)
+        transport = await session.live(deadline)
+        return await subscribe(
+            transport, session.options, session.tz, restart, topic, sql, interval, deadline
+        )
 
     async def select_db(self, database: str, *, timeout: float | None = None) -> None:
         """Make a database the current one.

@@ -29,6 +29,7 @@ _CLOUD_HOSTS = ("cloud.tdengine.com", "cloud.taosdata.com")
 TlsMode = Literal["verify_identity", "verify_ca", "none"]
 CancelMode = Literal["auto", "kill", "leave"]
 RestAuth = Literal["basic", "taosd"]
+ClientDriver = Literal["native", "websocket"]
 
 
 class Road(Enum):
@@ -113,7 +114,9 @@ class OptionArguments(TypedDict, total=False):
     user_ip: str | None
     conn_mode: int | None
     data: str | None
+    auth: str | None
     library_path: str | None
+    client_driver: ClientDriver | None
     config_dir: str | None
     charset: str | None
     locale: str | None
@@ -165,10 +168,15 @@ class Options:
         user_ip: Address of the client, shown by ``show connections``.
         conn_mode: 0, or 1 for BI mode.
         data: File in which an embedded server keeps its data; None: in memory.
+        auth: MD5 of the password, as 32 hexadecimal digits, that takes the place of the password;
+            for the native road.
         library_path: libtaos, for the native road: its file, its directory, or a name for the
             system's loader; None: wherever it is found.
-        config_dir: Directory of the taos.cfg that libtaos reads; None: libtaos' own. This and the
-            next two hold for the whole process, from its first native connection on.
+        client_driver: The driver that a libtaos of 3.3.6 or newer loads: ``"native"`` speaks with
+            taosd, ``"websocket"`` with taosAdapter; None: the one that is set, or the native one.
+            This and the next three hold for the whole process, from its first native connection
+            on.
+        config_dir: Directory of the taos.cfg that libtaos reads; None: libtaos' own.
         charset: Encoding of text in libtaos, as ``UTF-8``; None: that of the system.
         locale: Locale of libtaos, as ``en_US.UTF-8``; None: the system's.
     """
@@ -203,7 +211,9 @@ class Options:
     user_ip: str | None = None
     conn_mode: int = 0
     data: str | None = None
+    auth: str | None = field(default=None, repr=False)
     library_path: str | None = None
+    client_driver: ClientDriver | None = None
     config_dir: str | None = None
     charset: str | None = None
     locale: str | None = None
@@ -252,10 +262,12 @@ class Options:
         own_host = "host" in given
         if own_host:
             values.hosts = _text("host", given.pop("host"))
-        addresses = _addresses(values.hosts or "localhost", values.road, values.tls, port)
+        merged = _read_parameters(values.parameters) | _read_parameters(given)
+        by_taosd = values.road is Road.NATIVE and merged.get("client_driver") != "websocket"
+        usual = NATIVE_PORT if by_taosd else ADAPTER_PORT
+        addresses = _addresses(values.hosts or "localhost", usual, values.tls, port)
         if port is not None and not own_host:
             addresses = tuple(dict.fromkeys(Address(item.host, port) for item in addresses))
-        merged = _read_parameters(values.parameters) | _read_parameters(given)
         for name, road in _OF_ROAD.items():
             if name in merged and values.road is not road:
                 scheme = "taos" if road is Road.NATIVE else "embedded"
@@ -323,7 +335,7 @@ def _driver(name: object) -> tuple[Road, bool]:
     return found
 
 
-def _addresses(text: str, road: Road, tls: bool, port: int | None) -> tuple[Address, ...]:
+def _addresses(text: str, usual: int, tls: bool, port: int | None) -> tuple[Address, ...]:
     if "@" in text:
         raise InterfaceError("host: expected host[:port][,host[:port]…], found an '@' in it")
     found: dict[Address, None] = {}
@@ -338,12 +350,10 @@ def _addresses(text: str, road: Road, tls: bool, port: int | None) -> tuple[Addr
             chosen = _port(f"port of {host!r}", digits)
         elif port is not None:
             chosen = port
-        elif road is Road.NATIVE:
-            chosen = NATIVE_PORT
         elif tls and host.endswith(_CLOUD_HOSTS):
             chosen = _CLOUD_PORT
         else:
-            chosen = ADAPTER_PORT
+            chosen = usual
         found[Address(host, chosen)] = None
     return tuple(found)
 
@@ -408,6 +418,16 @@ def _token(name: str, value: object) -> str:
     if not text.isprintable() or not text.isascii():
         raise InterfaceError(f"{name}: expected printable ASCII characters alone")
     return text
+
+
+def _auth(name: str, value: object) -> str:
+    text = _secret(name, value)
+    if not re.fullmatch(r"[0-9A-Fa-f]{32}", text):
+        raise InterfaceError(
+            f"{name}: expected the MD5 of the password as 32 hexadecimal digits, got "
+            f"{len(text)} characters that are something else"
+        )
+    return text.lower()  # as TDengine stores it
 
 
 def _flag(name: str, value: object) -> bool:
@@ -513,6 +533,10 @@ def _rest_auth(name: str, value: object) -> RestAuth:
     return _one_of(name, value, get_args(RestAuth))  # type: ignore[return-value]
 
 
+def _client_driver(name: str, value: object) -> ClientDriver:
+    return _one_of(name, value, get_args(ClientDriver))  # type: ignore[return-value]
+
+
 def _buffer_size(name: str, value: object) -> int:
     return _integer(name, value, 1, 2**30)
 
@@ -564,13 +588,15 @@ _PARAMETERS: dict[str, Callable[[str, object], object]] = {
     "user_ip": _ip,
     "conn_mode": _mode,
     "data": _text,
+    "auth": _auth,
     "library_path": _text,
+    "client_driver": _client_driver,
     "config_dir": _text,
     "charset": _text,
     "locale": _text,
 }
 _OF_ROAD = {"data": Road.EMBEDDED} | dict.fromkeys(
-    ("library_path", "config_dir", "charset", "locale"), Road.NATIVE
+    ("auth", "library_path", "client_driver", "config_dir", "charset", "locale"), Road.NATIVE
 )
 _ALIASES = {"conn_timeout": "connect_timeout", "readBufferSize": "read_buffer_size"}
 assert set(_PARAMETERS) == {item.name for item in fields(Options)} - {"road", "tls", "addresses"}

@@ -321,7 +321,7 @@ def test_spaces_around_a_dsn():
         ("ws://a#b", "host 'a#b' is malformed"),
         (
             "ws://host?nosuch=1",
-            "unknown option 'nosuch', expected one of adapter_ha, bearer_token, .* user_ip",
+            "unknown option 'nosuch', expected one of adapter_ha, auth, bearer_token, .* user_ip",
         ),
         ("ws://host?host=x", "unknown option 'host'"),
         ("ws://host?road=x", "unknown option 'road'"),
@@ -359,6 +359,8 @@ BAD = {
     "user_app": ["", 5],
     "user_ip": ["localhost", "", "1.2.3", 5],
     "conn_mode": [2, -1, "x", True],
+    "auth": ["", "abc", "g" * 32, "a" * 33, 5, b"a" * 32],
+    "client_driver": ["", "rest", "NATIVE", True],
     "data": ["/tmp/file"],
     "nosuch": [1],
 }
@@ -377,6 +379,23 @@ def test_data_is_for_embedded_servers():
     assert Options.make("embedded://?data=%2Ftmp%2Ffile.db").data == "/tmp/file.db"
 
 
+def test_options_of_libtaos():
+    options = Options.make(
+        f"taos://?auth={'A0' * 16}&config_dir=%2Fetc%2Ftaos&charset=UTF-8",
+        library_path="libtaos.so",
+        locale="C",
+        client_driver="native",
+    )
+    assert (options.auth, options.config_dir, options.charset) == ("a0" * 16, "/etc/taos", "UTF-8")
+    assert (options.library_path, options.locale) == ("libtaos.so", "C")
+    assert (options.client_driver, options.addresses) == ("native", (Address("localhost", 6030),))
+    options = Options.make("taos://h,i:1?client_driver=websocket")
+    assert options.client_driver == "websocket"
+    assert options.addresses == (Address("h", 6041), Address("i", 1))
+    with pytest.raises(InterfaceError, match=r"auth is an option of taos:// alone"):
+        Options.make("ws://", auth="a0" * 16)
+
+
 # Secrets.
 
 
@@ -389,6 +408,7 @@ def test_secrets_are_not_shown():
     assert "S3CR3T" not in repr(options)
     assert "S3CR3T" not in str(options)
     assert "me" in repr(options)
+    assert "5ec2e7" not in repr(Options.make("taos://me@host", auth="5ec2e7" * 5 + "00"))
 
 
 @pytest.mark.parametrize(
@@ -405,6 +425,8 @@ def test_secrets_are_not_shown():
         "ws://me:S3CR3T@ho st",
         "ws://me:S3CR3T@a,,b",
         "ws://host?token=&password=S3CR3T",
+        "taos://host?auth=S3CR3T",
+        "ws://host?auth=S3CR3T",
     ],
 )
 def test_secrets_are_not_in_errors(dsn):
@@ -413,7 +435,9 @@ def test_secrets_are_not_in_errors(dsn):
     assert "S3CR3T" not in str(raised.value) + repr(raised.value)
 
 
-@pytest.mark.parametrize("name", ["password", "token", "bearer_token", "totp_code", "tls_ca"])
+@pytest.mark.parametrize(
+    "name", ["password", "token", "bearer_token", "totp_code", "tls_ca", "auth"]
+)
 def test_a_secret_of_a_wrong_type_is_not_shown(name):
     with pytest.raises(InterfaceError) as raised:
         Options.make(**{name: b"S3CR3T"})

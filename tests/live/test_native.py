@@ -7,6 +7,7 @@ over it as well when it is given as AIOTAOS_TEST_DSN.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import subprocess
@@ -22,6 +23,7 @@ from aiotaos import (
     AuthenticationError,
     ConnectionError,
     InterfaceError,
+    Options,
     ProgrammingError,
     TimeoutError,
 )
@@ -99,6 +101,17 @@ async def test_refused_sessions(dsn: str) -> None:
     ):
         with pytest.raises(kind):
             await aiotaos.connect(dsn, **options)
+    await gone()
+
+
+async def test_auth_in_place_of_the_password(dsn: str) -> None:
+    password = Options.make(dsn).password.encode()
+    auth = hashlib.md5(password, usedforsecurity=False).hexdigest()
+    for given in (auth, auth.upper()):
+        async with aiotaos.connect(dsn, auth=given, password="wrong") as conn:
+            assert await conn.fetchval("select 1") == 1
+    with pytest.raises(AuthenticationError):
+        await aiotaos.connect(dsn, auth="0" * 32)
     await gone()
 
 

@@ -13,6 +13,7 @@ import pytest
 import aiotaos
 from aiotaos import (
     ConnectionLost,
+    ContinuousSubscription,
     Error,
     Field,
     InterfaceError,
@@ -22,8 +23,6 @@ from aiotaos import (
     TypeCode,
 )
 from aiotaos.protocol.encode import encode_block
-from aiotaos.transport.base import Deadline
-from aiotaos.transport.native.continuous import ContinuousSubscription, subscribe
 from tests.native.conftest import Native, _native, native_threads
 from tests.native.standin import Standin, generated
 from tests.native.test_native_queries import until
@@ -55,10 +54,7 @@ def subscribing(conn: aiotaos.Connection[Any]) -> Subscribe:
         *,
         timeout: float = 5,
     ) -> ContinuousSubscription:
-        return await subscribe(
-            conn._session.transport, conn._options, conn._session.tz, restart, topic, sql,
-            interval, Deadline(timeout),
-        )  # fmt: skip
+        return await conn.subscribe(restart, topic, sql, interval, timeout=timeout)
 
     return made
 
@@ -177,7 +173,9 @@ async def test_errors(native_2x: Native, make: Subscribe) -> None:
     native_2x.standin.rule("taos_subscribe", code=0x0118)
     with pytest.raises(Error, match="0x0118"):
         await make()
-    for wrong in ({"interval": 0}, {"topic": ""}, {"topic": "a\0"}, {"sql": "select\0"}):
+    wrongs = [{"interval": wrong} for wrong in (0, 0.5, "1")]
+    wrongs += [{"topic": wrong} for wrong in ("", b"a", "a\0")]
+    for wrong in (*wrongs, {"sql": "select\0"}):
         with pytest.raises(InterfaceError):
             await make(**wrong)
 
@@ -228,4 +226,25 @@ async def test_libraries_without_it(native: Native) -> None:
 async def test_other_roads(server: Any) -> None:
     async with aiotaos.connect(server.dsn) as conn:
         with pytest.raises(NotSupportedError, match=r"aiotaos\.Consumer"):
-            await subscribing(conn)()
+            await conn.subscribe(True, "topic", SQL, 1000)
+    with pytest.raises(InterfaceError, match="is closed"):
+        await conn.subscribe(True, "topic", SQL, 1000)
+
+
+async def test_a_lost_connection_is_opened_again(
+    native_2x: Native, conn: aiotaos.Connection[Any], make: Subscribe
+) -> None:
+    answer(native_2x.standin, [1])
+    conn._session.transport.drop(OSError("gone"))
+    sub = await make()
+    assert taken(await sub.consume()) == [1]
+    await sub.close()
+
+
+async def test_over_a_pool(native_2x: Native) -> None:
+    answer(native_2x.standin, [1])
+    async with aiotaos.create_pool(native_2x.dsn(), max_size=1) as pool, pool.acquire() as conn:
+        sub = await conn.subscribe(True, "topic", SQL, 1)
+        assert isinstance(sub, ContinuousSubscription)
+        assert taken(await sub.consume()) == [1]
+        await sub.close()

@@ -29,7 +29,7 @@ from aiotaos import (
 from aiotaos.protocol.encode import encode_block
 from aiotaos.transport.base import Deadline
 from tests.native.conftest import Native, native_threads
-from tests.native.standin import Flavour, generated
+from tests.native.standin import Flavour, Standin, generated
 from tests.type_matrix import COLUMNS, differences
 
 COUNT = int(os.environ.get("AIOTAOS_NATIVE_QUERIES", "6000"))
@@ -164,10 +164,52 @@ async def test_the_current_database(any_native: Native) -> None:
     assert await transport.current_database(Deadline(5)) == "other"
 
 
-@pytest.mark.parametrize("name", ["library_path", "config_dir", "charset", "locale"])
-def test_options_of_other_roads(name: str) -> None:
+AUTH = "54f4b2fea6d9b5fd4f2dbd1ef3a0cd05"
+
+
+async def test_auth_in_place_of_the_password(native: Native) -> None:
+    conn = await native.connect(password="wrong", auth=AUTH.upper())
+    assert await conn.fetchval("select 7") == 7
+    assert AUTH not in repr(conn)
+    with pytest.raises(AuthenticationError) as raised:
+        await aiotaos.connect(native.dsn(), auth="0" * 32)
+    assert "0" * 32 not in repr(raised.value) + str(raised.value)
+    with pytest.raises(NotSupportedError, match="auth and totp_code"):
+        await aiotaos.connect(native.dsn(), auth=AUTH, totp_code="123456")
+
+
+async def test_auth_of_a_consumer(native: Native) -> None:
+    consumer = aiotaos.Consumer(native.dsn(), group_id="g", auth=AUTH)
+    with pytest.raises(NotSupportedError, match="auth cannot be had by a consumer"):
+        await consumer.subscribe(["topic"])
+    await consumer.close()
+
+
+async def test_the_driver_is_that_of_the_process(native: Native) -> None:
+    conn = await native.connect(client_driver="native")
+    assert await conn.fetchval("select 7") == 7
+    with pytest.raises(InterfaceError, match="driver: 'websocket' is wanted, but 'native' is set"):
+        await aiotaos.connect(native.dsn(), client_driver="websocket")
+
+
+async def test_libraries_without_drivers(old_standin: Standin, open_port: int, clean: None) -> None:
+    dsn = f"taos://127.0.0.1:{open_port}?library_path={old_standin.path}"
+    with pytest.raises(NotSupportedError, match=r"driver: libtaos 3\.0.* has none but its own"):
+        await aiotaos.connect(dsn, client_driver="websocket")
+    await (await aiotaos.connect(dsn, client_driver="native")).close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("auth", AUTH),
+        ("client_driver", "websocket"),
+        *((name, "x") for name in ("library_path", "config_dir", "charset", "locale")),
+    ],
+)
+def test_options_of_other_roads(name: str, value: str) -> None:
     with pytest.raises(InterfaceError, match=f"{name} is an option of taos:// alone"):
-        aiotaos.connect("ws://localhost", **{name: "x"})
+        aiotaos.connect("ws://localhost", **{name: value})
 
 
 # Queries.

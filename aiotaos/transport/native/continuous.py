@@ -25,7 +25,7 @@ from ..base import Deadline, Transport, next_req_id
 from .calls import Failure
 from .connection import Connection
 from .handles import Handle
-from .rows import _reader
+from .rows import value_reader
 from .session import NativeTransport
 from .structs import TAOS_SUBSCRIBE_CALLBACK
 from .topics import Refused
@@ -46,7 +46,7 @@ async def subscribe(
     interval: int,
     deadline: Deadline,
 ) -> ContinuousSubscription:
-    """Subscribe over a session; see ``Connection.subscribe``.
+    """Subscribe over a session; see :meth:`aiotaos.Connection.subscribe`.
 
     Args:
         transport: The session.
@@ -60,6 +60,8 @@ async def subscribe(
 
     Raises:
         NotSupportedError: The session is not over a libtaos of 2.x.
+        InterfaceError: An argument is malformed.
+        TimeoutError: libtaos did not answer in time.
         Error: The server refuses the statement.
     """
     if not isinstance(transport, NativeTransport):
@@ -67,7 +69,7 @@ async def subscribe(
             "continuous subscriptions need libtaos of TDengine 2.x; subscribe to a topic with "
             "aiotaos.Consumer"
         )
-    connection: Connection = transport._connection
+    connection = transport.connection
     if not connection.taosc.has("taos_subscribe"):
         raise NotSupportedError(
             f"libtaos {connection.taosc.version_text} has no continuous subscriptions, which were "
@@ -75,7 +77,7 @@ async def subscribe(
         )
     whole_number("interval", interval, 1)
     for name, text in (("topic", topic), ("sql", sql)):
-        if not text or "\0" in text:
+        if not isinstance(text, str) or not text or "\0" in text:
             raise InterfaceError(f"{name}: expected a text without NUL characters, got {text!r}")
     connection.check_open(next_req_id(), sql)
     made = ContinuousSubscription(connection, options, tz, topic, sql, interval)
@@ -290,7 +292,7 @@ class ContinuousSubscription:
 
     def _columns(self, result: int, fields: tuple[Field, ...]) -> list[list[Any]]:
         taosc = self._taosc
-        readers = list(map(_reader, fields))
+        readers = list(map(value_reader, fields))
         columns: list[list[Any]] = [[] for _ in fields]
         while row := taosc.taos_fetch_row(result):
             lengths = taosc.taos_fetch_lengths(result)

@@ -20,10 +20,10 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from ...errors import InterfaceError, NotSupportedError
 from ...home import after_fork
+from ...options import ClientDriver
 from .structs import Option
 from .taosc import Taosc, plain_code
 
@@ -36,8 +36,6 @@ NEEDED = (
     "2.0 or newer is needed, for subscriptions to topics 3.0, for stmt2 3.3.5, for options of a "
     "connection and the choice of a driver 3.3.6, for tokens and second factors 3.4"
 )
-
-Driver = Literal["native", "websocket"]
 
 if sys.platform == "win32":
     _NAMES = {"": "taos.dll", "native": "taosnative.dll", "websocket": "taosws.dll"}
@@ -152,7 +150,7 @@ def configure(
     taosc: Taosc,
     *,
     config_dir: str | os.PathLike[str] | None = None,
-    driver: Driver | None = None,
+    driver: ClientDriver | None = None,
     charset: str | None = None,
     locale: str | None = None,
     timezone: str | None = None,
@@ -184,7 +182,7 @@ def configure(
         "timezone": timezone,
     }
     with _lock:
-        if driver is not None and _is_new(taosc, "driver", driver):
+        if driver is not None:
             _choose_driver(taosc, driver)
         for name, value in given.items():
             if value is None or not _is_new(taosc, name, value):
@@ -205,13 +203,15 @@ _OPTIONS = {
 }
 
 
-def _choose_driver(taosc: Taosc, driver: Driver) -> None:
+def _choose_driver(taosc: Taosc, driver: ClientDriver) -> None:
+    if taosc.version < WRAPPER and driver != "native":
+        raise NotSupportedError(
+            f"driver: libtaos {taosc.version_text} ({taosc.path}) has none but its own; "
+            f"{'.'.join(map(str, WRAPPER))} has others"
+        )
+    if not _is_new(taosc, "driver", driver):
+        return
     if taosc.version < WRAPPER:
-        if driver != "native":
-            raise NotSupportedError(
-                f"driver: libtaos {taosc.version_text} ({taosc.path}) has none but its own; "
-                f"{'.'.join(map(str, WRAPPER))} has others"
-            )
         taosc.settings["driver"] = driver
         return
     _load_driver(taosc, driver)
@@ -231,7 +231,7 @@ def _settle_driver(taosc: Taosc) -> None:
             taosc.settings["driver"] = "native"
 
 
-def _load_driver(taosc: Taosc, driver: Driver) -> None:
+def _load_driver(taosc: Taosc, driver: ClientDriver) -> None:
     """Load the driver, so that the wrapper finds it.
 
     Left to itself, it would look where the library is not, and print to stdout what is wrong.

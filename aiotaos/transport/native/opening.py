@@ -13,7 +13,6 @@ from ...errors import (
     Error,
     InterfaceError,
     NotSupportedError,
-    TimeoutError,
     server_error,
 )
 from ...options import Address, Options
@@ -23,7 +22,7 @@ from .bridge import Bridge, closed, opened
 from .calls import Failure, Library
 from .connection import LOST
 from .handles import Handle
-from .loading import configure, load
+from .reaching import knock, late, loaded
 from .session import NativeTransport
 from .structs import ConnectionMode, ConnectionOption
 
@@ -61,36 +60,20 @@ async def open_native(
             raise NotSupportedError(
                 f"{name} cannot be had over the native road; connect over WebSocket, with ws://"
             )
+    if options.auth is not None and options.totp_code is not None:
+        raise NotSupportedError(
+            "auth and totp_code: libtaos takes a second factor with a password alone"
+        )
     place = Place(address)
     bridge = Bridge.enter()
     try:
-        await _knock(address, endpoint, deadline)
+        await knock(address, endpoint, deadline)
         found = await _connected(bridge, options, address, endpoint, deadline)
     except BaseException:
         place.leave()
         bridge.leave()
         raise
     return NativeTransport(options, place, bridge, *found)
-
-
-async def _knock(address: Address, endpoint: str, deadline: Deadline) -> None:
-    """See whether somebody listens: libtaos takes 20 s to find out, and cannot be interrupted."""
-    try:
-        async with asyncio.timeout_at(deadline.when):
-            transport, _ = await asyncio.get_running_loop().create_connection(
-                asyncio.Protocol, address.host, address.port
-            )
-    except builtins.TimeoutError as error:
-        raise _late(endpoint, deadline) from error
-    except ConnectionRefusedError as error:
-        raise ConnectionError("connection refused; is taosd running?", endpoint=endpoint) from error
-    except OSError as error:
-        raise ConnectionError(error.strerror or str(error), endpoint=endpoint) from error
-    transport.abort()
-
-
-def _late(endpoint: str, deadline: Deadline) -> Error:
-    return TimeoutError(f"no answer within {deadline.seconds:.3g} s", endpoint=endpoint)
 
 
 async def _connected(
@@ -103,7 +86,7 @@ async def _connected(
     except BaseException as error:
         work.add_done_callback(_close_late)
         if isinstance(error, builtins.TimeoutError) and not isinstance(error, Error):
-            raise _late(endpoint, deadline) from error
+            raise late(endpoint, deadline) from error
         raise
 
 
@@ -119,16 +102,7 @@ def _close(connection: Handle) -> None:
 
 def _connect(options: Options, address: Address, endpoint: str) -> _Opened:
     """Load the library, and connect; waits."""
-    taosc = load(options.library_path)
-    has_zones = taosc.has("taos_options_connection")
-    configure(
-        taosc,
-        config_dir=options.config_dir,
-        charset=options.charset,
-        locale=options.locale,
-        # Without a time zone of connections, that of the process takes its place.
-        timezone=None if has_zones else options.timezone,
-    )
+    taosc = loaded(options)
     library = Library(taosc)
     host, port = address.host.encode(), address.port
     database = options.database.encode() if options.database is not None else None
@@ -142,6 +116,8 @@ def _connect(options: Options, address: Address, endpoint: str) -> _Opened:
     elif options.totp_code is not None:
         code = options.totp_code.encode()
         taos = taosc.taos_connect_totp(host, user, password, code, database, port)
+    elif options.auth is not None:
+        taos = taosc.taos_connect_auth(host, user, options.auth.encode(), database, port)
     else:
         taos = taosc.taos_connect(host, user, password, database, port)
     if taos is None:

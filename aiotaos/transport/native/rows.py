@@ -53,7 +53,7 @@ def fetched_columns(
     Raises:
         ProtocolError: There are fewer rows, or there is a type that 2.x does not have.
     """
-    readers = list(map(_reader, fields))
+    readers = list(map(value_reader, fields))
     columns: list[list[Any]] = [[] for _ in fields]
     for _ in range(count):
         row = _row(taosc, result)
@@ -80,7 +80,12 @@ def _row(taosc: Taosc, result: int) -> Any:
     return row
 
 
-def _reader(field: Field) -> Callable[[int, int], Any]:
+def value_reader(field: Field) -> Callable[[int, int], Any]:
+    """What makes a value of a column, of its address and its length in bytes.
+
+    Raises:
+        ProtocolError: Rows cannot carry the type.
+    """
     kind = _NUMBERS.get(field.type)
     if kind is not None:
         return lambda address, length: kind.from_address(address).value

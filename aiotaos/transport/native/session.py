@@ -42,6 +42,10 @@ class NativeTransport:
         library: The library.
         handle: The connection; the session closes it.
         version: The server's version.
+
+    Attributes:
+        instances: The servers of the cluster; libtaos keeps them to itself.
+        connection: Whether it stands, for all that works over it.
     """
 
     instances: Sequence[str] = ()
@@ -61,21 +65,21 @@ class NativeTransport:
         self._taosc = library.taosc
         self._version = version
         self._endpoint = options.endpoint(place.address)
-        self._connection = Connection(handle, library, bridge, self._endpoint, self.drop)
-        self._results = Results(self, self._connection, options.cancel)
-        self._steps = Steps(self._connection)
-        self._statements = NativeStatements(self._connection, self._steps, self._results.opened)
+        self.connection = Connection(handle, library, bridge, self._endpoint, self.drop)
+        self._results = Results(self, self.connection, options.cancel)
+        self._steps = Steps(self.connection)
+        self._statements = NativeStatements(self.connection, self._steps, self._results.opened)
         self._results.others_run = lambda: bool(self._steps)
         self._closing: Future[None] | None = None
         self._has_left = False
 
     def __repr__(self) -> str:
-        connection = self._connection
+        connection = self.connection
         state = "closed" if connection.is_closed else "lost" if connection.lost else "open"
         return f"<NativeTransport {self._endpoint} {state}, {len(self._results)} calls>"
 
     def __del__(self) -> None:
-        connection: Connection | None = getattr(self, "_connection", None)
+        connection: Connection | None = getattr(self, "connection", None)
         if connection is not None and not connection.ended:  # its loop has ended without it
             connection.is_closed = True
             self._close(self._results.abandon, self._statements.end())
@@ -95,7 +99,7 @@ class NativeTransport:
 
     @property
     def closed(self) -> bool:
-        return self._connection.ended
+        return self.connection.ended
 
     # The session.
 
@@ -107,7 +111,7 @@ class NativeTransport:
         return self._results.is_fetching(result)
 
     async def set_timezone(self, name: str | None, req_id: int, deadline: Deadline) -> None:
-        self._connection.check_open(req_id, None)
+        self.connection.check_open(req_id, None)
         if not self._taosc.has("taos_options_connection"):
             raise NotSupportedError(
                 f"libtaos {self._taosc.version_text} knows no time zone of a connection; "
@@ -116,28 +120,26 @@ class NativeTransport:
             )
         zone = None if name is None else name.encode()
         code = self._taosc.taos_options_connection(
-            self._connection.address, ConnectionOption.TIMEZONE, zone
+            self.connection.address, ConnectionOption.TIMEZONE, zone
         )
         if code:
-            raise self._connection.refusal(self._library.failure(None, code), req_id, None)
+            raise self.connection.refusal(self._library.failure(None, code), req_id, None)
 
     async def current_database(self, deadline: Deadline) -> str | None:
         req_id = next_req_id()
-        self._connection.check_open(req_id, None)
+        self.connection.check_open(req_id, None)
         if not self._taosc.has("taos_get_current_db"):
             return await self._asked_database(req_id, deadline)
         name = ctypes.create_string_buffer(_NAME_BYTES)
         required = ctypes.c_int()
-        code = self._taosc.taos_get_current_db(
-            self._connection.address, name, _NAME_BYTES, required
-        )
+        code = self._taosc.taos_get_current_db(self.connection.address, name, _NAME_BYTES, required)
         if code and required.value > _NAME_BYTES:
             name = ctypes.create_string_buffer(required.value)
             code = self._taosc.taos_get_current_db(
-                self._connection.address, name, required.value, required
+                self.connection.address, name, required.value, required
             )
         if code:
-            raise self._connection.refusal(self._library.failure(None, code), req_id, None)
+            raise self.connection.refusal(self._library.failure(None, code), req_id, None)
         return name.value.decode() or None
 
     async def _asked_database(self, req_id: int, deadline: Deadline) -> str | None:
@@ -167,15 +169,15 @@ class NativeTransport:
 
     def drop(self, reason: Exception) -> None:
         if not self.closed:
-            self._connection.lost = reason
-            self._end(self._connection.lost_error)
+            self.connection.lost = reason
+            self._end(self.connection.lost_error)
             self._leave()
 
     def _finish(self) -> None:
         """It is closed by this side."""
-        is_first, self._connection.is_closed = not self.closed, True
+        is_first, self.connection.is_closed = not self.closed, True
         if is_first:
-            self._end(self._connection.closed_error)
+            self._end(self.connection.closed_error)
 
     def _end(self, error: EndOfCall) -> None:
         """Fail what waits; free what is open, and close the connection, on a thread."""
@@ -188,7 +190,7 @@ class NativeTransport:
         )
 
     def _close(self, *frees: Callable[[], None]) -> None:
-        handle = self._connection.handle
+        handle = self.connection.handle
         try:
             for free in frees:
                 free()
@@ -237,4 +239,4 @@ class NativeTransport:
         self._statements.close(statement)
 
     async def schemaless_insert(self, arguments: InsertArgs, deadline: Deadline) -> int:
-        return await schemaless_insert(self._connection, self._steps, arguments, deadline)
+        return await schemaless_insert(self.connection, self._steps, arguments, deadline)

@@ -31,8 +31,7 @@ from ...protocol.tmq_messages import Assignment, PollReply, SubscribeArgs, parse
 from ..base import Deadline
 from ..servers import Place, Servers
 from .connection import LOST
-from .loading import configure, load
-from .opening import _knock
+from .reaching import knock, loaded
 from .structs import ConnectionOption
 from .topics import Polled, Refused, TopicConsumer, Unreadable, check_topics
 from .worker import Worker
@@ -76,6 +75,7 @@ async def open_native_subscription(
     for name, is_asked in (
         ("token", options.token),
         ("totp_code", options.totp_code),
+        ("auth", options.auth),
         ("adapter_ha", options.adapter_ha),
     ):
         if is_asked:
@@ -132,7 +132,7 @@ class NativeSubscription:
 
     async def login(self, deadline: Deadline) -> None:
         """Load the library; errors as :func:`open_native_subscription`."""
-        await _knock(self._place.address, self._endpoint, deadline)
+        await knock(self._place.address, self._endpoint, deadline)
         self._consumer = await self._call(partial(_loaded, self._options), deadline)
 
     async def subscribe(self, arguments: SubscribeArgs, deadline: Deadline) -> None:
@@ -330,14 +330,6 @@ class NativeSubscription:
 
 def _loaded(options: Options) -> TopicConsumer:
     """Load the library and set it up; waits."""
-    taosc = load(options.library_path)
-    configure(
-        taosc,
-        config_dir=options.config_dir,
-        charset=options.charset,
-        locale=options.locale,
-        # Without a time zone of connections, that of the process takes its place.
-        timezone=None if taosc.has("taos_options_connection") else options.timezone,
-    )
+    taosc = loaded(options)
     check_topics(taosc)
     return TopicConsumer(taosc)
