@@ -115,6 +115,23 @@ async def test_auth_in_place_of_the_password(dsn: str) -> None:
     await gone()
 
 
+async def test_a_user_dropped_while_connected(conn: Any, connect: Any, database: str) -> None:
+    """Then the session ends; one of the user's own name and password can be had again."""
+    user = f"u{database[-12:]}"
+    await conn.execute(f"create user {user} pass 'Secret_12345!'")
+    other = await connect(user=user, password="Secret_12345!")
+    transport = other._session.transport
+    await conn.execute(f"drop user {user}")
+    async with asyncio.timeout(20):
+        while not transport.closed:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    with pytest.raises(AuthenticationError):
+        await other.execute("select 1")
+    await conn.execute(f"create user {user} pass 'Secret_12345!'")
+    assert (await other.fetchval("select current_user()")).startswith(f"{user}@")
+    await conn.execute(f"drop user {user}")
+
+
 async def test_empty_results_and_writes(conn: Any) -> None:
     await conn.execute("create table t (ts timestamp, v int)")
     assert await conn.fetch("select * from t where 1 = 0") == []

@@ -28,6 +28,7 @@ from aiotaos import (
 )
 from aiotaos.protocol.encode import encode_block
 from aiotaos.transport.base import Deadline
+from aiotaos.transport.native import news
 from tests.native.conftest import Native, native_threads
 from tests.native.standin import Flavour, Standin, generated
 from tests.type_matrix import COLUMNS, differences
@@ -165,6 +166,24 @@ async def test_the_current_database(any_native: Native) -> None:
 
 
 AUTH = "54f4b2fea6d9b5fd4f2dbd1ef3a0cd05"
+
+
+async def test_a_dropped_user(native: Native) -> None:
+    conn = await native.connect()
+    transport = conn._session.transport
+    task = asyncio.create_task(error_of(conn.execute("insert into t values (1) /* never */")))
+    await until(lambda: native.standin.count("outstanding") == 1)
+    assert native.standin.notify(transport.connection.address, 2)  # type: ignore[attr-defined]
+    error = await task
+    assert isinstance(error, ConnectionLost)
+    assert "the user was dropped" in error.message
+    assert repr(conn).endswith(" lost>")
+    native.standin.rule("taos_connect", code=0x0351)
+    with pytest.raises(AuthenticationError):
+        await conn.fetchval("select 1")
+    assert await conn.fetchval("select 7") == 7
+    await conn.close()
+    assert news._watched == {}
 
 
 async def test_auth_in_place_of_the_password(native: Native) -> None:

@@ -23,6 +23,7 @@ from .bridge import Bridge, closed
 from .calls import Library
 from .connection import Connection, EndOfCall
 from .handles import Handle
+from .news import forget, watch
 from .results import Results
 from .schemaless import schemaless_insert
 from .statements import NativeStatements
@@ -72,6 +73,7 @@ class NativeTransport:
         self._results.others_run = lambda: bool(self._steps)
         self._closing: Future[None] | None = None
         self._has_left = False
+        self._watch = watch(self._taosc, handle.address, self)
 
     def __repr__(self) -> str:
         connection = self.connection
@@ -191,6 +193,7 @@ class NativeTransport:
 
     def _close(self, *frees: Callable[[], None]) -> None:
         handle = self.connection.handle
+        forget(self._watch)
         try:
             for free in frees:
                 free()
