@@ -101,6 +101,12 @@ def test_rest() -> None:
     ]
 
 
+def test_native_without_a_server() -> None:
+    """With one, on the stand-in for libtaos: tests/native/test_native_docs.py."""
+    (line,) = run(str(ROOT / "examples" / "native.py")).splitlines()
+    assert '--dsn "taos://' in line
+
+
 def test_forward() -> None:
     output = run(str(ROOT / "examples" / "forward.py"))
     assert output.splitlines() == [

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -264,3 +265,21 @@ def test_the_end_of_the_process(dsn: str, way: str) -> None:
         )
         assert (done.stdout, done.returncode) == ("end\n", 0), done.stderr
         assert "Fatal" not in done.stderr
+
+
+def test_the_example(dsn: str) -> None:
+    example = Path(__file__).parents[2] / "examples" / "native.py"
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", str(example), "--dsn", dsn],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == [
+        "20000 rows bound",
+        "sum: 49997500.0 W",
+        "1 line",
+        "200 tasks on one connection, sum of their answers 19900",
+    ]

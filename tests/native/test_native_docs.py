@@ -1,17 +1,19 @@
-"""docs/native.md: its tables name every function, and its program runs."""
+"""docs/native.md names every function; its program runs, and so does examples/native.py."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from aiotaos import Field, TypeCode
 from aiotaos.transport.native.prototypes import declarations
 from aiotaos.transport.native.taosc import Taosc
-from tests.native.standin import Standin
+from tests.native.standin import COLUMN, Parameter, Standin
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "native.md").read_text("utf-8")
@@ -63,3 +65,28 @@ def test_the_program(standin: Standin) -> None:
     version, *rows = done.stdout.splitlines()
     assert version.startswith("libtaos 3.")
     assert rows
+
+
+def test_the_example(
+    standin: Standin,
+    open_port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    insert = "insert into power values (?, ?)"
+    standin.parameters(insert, [Parameter("ts", COLUMN, 9, 8), Parameter("watt", COLUMN, 7, 8)])
+    fields = [Field("ts", TypeCode.TIMESTAMP, 8), Field("watt", TypeCode.DOUBLE, 8)]
+    standin.rows("select ts, watt from power", fields, [[1, 2], [0.5, 1.0]], [[3], [2.0]])
+    dsn = f"taos://127.0.0.1:{open_port}?library_path={standin.path}"
+    monkeypatch.setattr("sys.argv", ["native.py", "--dsn", dsn])
+    runpy.run_path(str(ROOT / "examples" / "native.py"), run_name="__main__")
+    version, *told = capsys.readouterr().out.splitlines()
+    assert version.startswith("libtaos 3.3.7.0, server 3.3.7")
+    assert told == [
+        "20000 rows bound",
+        "sum: 3.5 W",
+        "1 line",
+        "200 tasks on one connection, sum of their answers 19900",
+    ]
+    standin.wait("outstanding", 0)
+    assert (standin.misuse(), standin.left()) == ({}, {})
