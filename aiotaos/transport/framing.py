@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 
+import numpy as np
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # it is C where there is some
 
 Message = bytes | bytearray | memoryview
@@ -24,34 +25,60 @@ MAX_MESSAGE = 2**31
 _FIN = 0x80
 _MASKED = 0x80
 _TWO_BYTES, _EIGHT_BYTES = 126, 127  # lengths that follow in so many bytes
+_SHORT = 65_536  # bytes of a frame from which on it has a place of its own
 _MASKS = 1024  # bytes of randomness drawn at a time
 
 
 class Splitter:
-    """Cuts the stream of a server into frames."""
+    """Cuts the stream of a server into frames.
+
+    What is received goes where :meth:`buffer` says: a long frame straight to where its message
+    stays, anything else to a place from which it is copied.
+    """
 
     def __init__(self) -> None:
-        self._rest = bytearray()
-        self._wanted = 0
+        self._short = memoryview(bytearray(_SHORT))
+        self._target = self._short
+        self._filled = 0
         self._in_fragments = False
 
-    def feed(self, data: bytes) -> list[tuple[int, Message]]:
+    def buffer(self) -> memoryview:
+        """Where the next bytes go; not empty."""
+        return self._target[self._filled :]
+
+    def take(self, size: int) -> bytes:
+        """So many bytes that have just been received, which are no frames."""
+        return bytes(self._target[self._filled : self._filled + size])
+
+    def received(self, size: int) -> list[tuple[int, Message]]:
         """The frames that are complete now.
+
+        Args:
+            size: Bytes that were put into :meth:`buffer`.
 
         Returns:
             ``TEXT`` or ``BINARY`` with the message, read-only; or ``OTHER`` with a frame as it came
             (of one that is longer than ``MAX_MESSAGE``, its beginning).
         """
-        rest = self._rest
-        source: bytes | bytearray = data
-        if rest:
-            rest += data
-            if len(rest) < self._wanted:
+        self._filled += size
+        if self._target is not self._short:
+            if self._filled < len(self._target):
                 return []
-            source, self._rest = rest, bytearray()
+            source, self._target = self._target, self._short
+        else:
+            source = memoryview(bytes(self._short[: self._filled]))
+        frames, start, wanted = self._cut(source)
+        rest = source[start:]
+        if wanted > _SHORT:
+            self._target = np.empty(wanted, np.uint8).data
+        self._target[: len(rest)] = rest
+        self._filled = len(rest)
+        return frames
+
+    def _cut(self, source: memoryview) -> tuple[list[tuple[int, Message]], int, int]:
+        """The frames in some bytes, where the rest begins, and how long its frame will be."""
         frames: list[tuple[int, Message]] = []
-        start, end = 0, len(source)
-        self._wanted = 0
+        start, end, wanted = 0, len(source), 0
         while end - start >= 2:
             first, length = source[start], source[start + 1]
             body = start + 2
@@ -70,23 +97,21 @@ class Splitter:
                 body += 8
                 if length > MAX_MESSAGE:
                     frames.append((OTHER, bytes(source[start:])))
-                    return frames
+                    return frames, end, 0
             stop = body + length
             if stop > end:
-                self._wanted = stop - start
+                wanted = stop - start
                 break
             opcode = first & ~_FIN
             is_message = first & _FIN and opcode in (TEXT, BINARY)
             if is_message and not self._in_fragments and not source[start + 1] & _MASKED:
-                frames.append((opcode, memoryview(source)[body:stop].toreadonly()))
+                frames.append((opcode, source[body:stop].toreadonly()))
             else:
                 frames.append((OTHER, bytes(source[start:stop])))
                 if opcode <= BINARY:
                     self._in_fragments = not first & _FIN
             start = stop
-        if start < end:
-            self._rest = bytearray(memoryview(source)[start:])
-        return frames
+        return frames, start, wanted
 
 
 class Masks:

@@ -36,7 +36,7 @@ class _QuietLogger(logging.LoggerAdapter[logging.Logger]):
 _logger = _QuietLogger(logging.getLogger("aiotaos.websocket"), {})
 
 
-class Link(asyncio.Protocol):
+class Link(asyncio.BufferedProtocol):
     """One WebSocket connection.
 
     Args:
@@ -155,11 +155,16 @@ class Link(asyncio.Protocol):
         self._core.send_request(self._core.connect())
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._splitter.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
         self._heard = self._loop.time()
         if self._head is not None:
-            data = self._shake_hands(self._head, data)
-        for opcode, message in self._splitter.feed(data):
+            behind = self._shake_hands(self._head, self._splitter.take(nbytes))
+            nbytes = len(behind)
+            self._splitter.buffer()[:nbytes] = behind
+        for opcode, message in self._splitter.received(nbytes):
             if opcode == OTHER:
                 self._feed_core(bytes(message))
             elif self._core.state is State.OPEN:
