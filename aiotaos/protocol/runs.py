@@ -45,6 +45,8 @@ def find_runs(data: Bytes, starts: Places, ends: Places) -> list[int] | None:
         same_size = data[starts[start] - _PREFIX : ends[stop - 1]]
         differ = same_size[size:] != same_size[:-size]
         firsts.append(start)
+        if not differ.any():
+            continue
         if np.count_nonzero(differ) > few * size:
             return None
         rows = np.flatnonzero(differ) // size  # increasing; np.unique() would import numpy.ma
