@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import numpy as np
 import taosrest  # type: ignore[import-untyped]
@@ -51,6 +52,24 @@ class Target:
     @property
     def options(self) -> Options:
         return Options.make(self.dsn)
+
+    @property
+    def native_dsn(self) -> str:
+        """For libtaos.
+
+        Raises:
+            UnavailableError: There is no server, or nobody has said where the library is.
+        """
+        if self.is_canned:
+            raise UnavailableError("speaks to a TDengine only")
+        if not (library := os.environ.get(LIBRARY_DIR)):
+            raise UnavailableError(f"set {LIBRARY_DIR} to the directory of libtaos")
+        options = self.options
+        query = {"library_path": library}
+        if config := os.environ.get(CONFIG_DIR):
+            query["config_dir"] = config
+        login = f"{quote(options.user)}:{quote(options.password)}"
+        return f"taos://{login}@{options.addresses[0].host}:6030?{urlencode(query)}"
 
     @property
     def url(self) -> str:
@@ -132,13 +151,16 @@ def verb(name: str) -> Callable[[Connection, str, DataSet], Awaitable[Any]]:
 
 
 def own(
-    take: Callable[[Connection, str, DataSet], Awaitable[Any]], sums: Sum = of_rows
+    take: Callable[[Connection, str, DataSet], Awaitable[Any]],
+    sums: Sum = of_rows,
+    *,
+    over_libtaos: bool = False,
 ) -> Callable[[Target], Figures]:
-    """Read with aiotaos."""
+    """Read with aiotaos, over WebSocket or the native road."""
 
     async def read(target: Target) -> Figures:
         data = target.data
-        async with aiotaos.connect(target.dsn) as conn:
+        async with aiotaos.connect(target.native_dsn if over_libtaos else target.dsn) as conn:
             await take(conn, data.warm_up, data)
             cpu, wall = time.process_time(), time.perf_counter()
             taken = await take(conn, data.sql, data)
@@ -325,6 +347,7 @@ def bare(target: Target) -> Figures:
 
 ROWS: Sequence[Reader] = (
     Reader("aiotaos, fetch", own(fetch)),
+    Reader("aiotaos, native, fetch", own(fetch, over_libtaos=True)),
     Reader("taos-ws-py, cursor, fetchall", official(cursor_fetchall), True),
     Reader("taos-ws-py, list(conn.query())", official(listed, with_cursor=False), True),
     Reader("taospy, native, cursor, fetchall", native),

@@ -157,10 +157,11 @@ def questions(bench: Bench) -> Questions:
 
 
 def own_small(
-    ask: Callable[[Connection, str], Awaitable[Any]],
+    ask: Callable[[Connection, str], Awaitable[Any]], *, over_libtaos: bool = False
 ) -> Callable[[Questions], Figures]:
     async def run(asked: Questions) -> Figures:
-        async with aiotaos.connect(asked.target.dsn) as conn:
+        target = asked.target
+        async with aiotaos.connect(target.native_dsn if over_libtaos else target.dsn) as conn:
             for number in range(WARM_UP):
                 await ask(conn, f"select {number}")
             cpu, wall = time.process_time(), time.perf_counter()
@@ -229,6 +230,7 @@ def ws_cursor(target: Target) -> tuple[Any, Any]:
 SMALL = (
     Contestant("aiotaos, fetchval", own_small(fetchval)),
     Contestant("aiotaos, fetch", own_small(fetch)),
+    Contestant("aiotaos, native, fetch", own_small(fetch, over_libtaos=True)),
     Contestant("taos-ws-py, one cursor", other_small(ws_cursor, with_cursor), True),
     Contestant("taos-ws-py, new cursors", other_small(ws_connection, with_new_cursor), True),
     Contestant("taos-ws-py, conn.query()", other_small(ws_connection, with_query), True),
