@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 import aiotaos
 
@@ -49,12 +50,11 @@ async def make_stable(conn: aiotaos.Connection[Any]) -> None:
     )
 
 
-async def fill(conn: aiotaos.Connection[Any], rows: int) -> None:
-    """Write rows into 100 sub-tables of ``m``; ``v`` counts them."""
+def stable_columns(rows: int) -> dict[str, npt.NDArray[Any]]:
+    """The columns and tags of ``m``, of rows of 100 sub-tables, one behind the other."""
     number = np.arange(rows)
     table = number * TABLES // rows
-    columns = {
-        "n": np.array([f"d{i}" for i in range(TABLES)])[table],
+    return {
         "ts": START + STEP * number,
         "f": (number / 7).astype(np.float32),
         "v": number.astype(np.int32),
@@ -63,7 +63,13 @@ async def fill(conn: aiotaos.Connection[Any], rows: int) -> None:
         "g": table.astype(np.int32),
         "p": np.array([f"Halle {i}, Süd" for i in range(TABLES)])[table],
     }
-    await conn.insert("m", columns, tbname="n", tags=["g", "p"])
+
+
+async def fill(conn: aiotaos.Connection[Any], rows: int) -> None:
+    """Write rows into 100 sub-tables of ``m``; ``v`` counts them."""
+    columns = stable_columns(rows)
+    names = np.array([f"d{i}" for i in range(TABLES)])[columns["g"]]
+    await conn.insert("m", {"n": names, **columns}, tbname="n", tags=["g", "p"])
 
 
 class UnavailableError(Exception):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from contest import START, STEP, TABLES, fill, make_stable
+from contest import START, STEP, fill, make_stable, stable_columns
 
 import aiotaos
 from aiotaos.types import Field, TypeCode
@@ -122,23 +122,9 @@ _COLUMNS = (
 )
 
 
-def _columns(rows: int) -> Columns:
-    number = np.arange(rows)
-    table = number * TABLES // rows
-    return {
-        "ts": _times(number),
-        "f": (number / 7).astype(np.float32),
-        "v": number.astype(np.int32),
-        "d": number / 3,
-        "s": np.array([f"state {i}" for i in range(1000)])[number % 1000],
-        "g": table.astype(np.int32),
-        "p": np.array([f"Halle {i}, Süd" for i in range(TABLES)])[table],
-    }
-
-
 def columns(rows: int) -> DataSet:
     """Seven columns, two of them tags."""
-    return DataSet("m", rows, _COLUMNS, _columns, "v", _itself, rows * (rows - 1) // 2)
+    return DataSet("m", rows, _COLUMNS, stable_columns, "v", _itself, rows * (rows - 1) // 2)
 
 
 # A hundred columns.
