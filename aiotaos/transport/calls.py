@@ -16,7 +16,6 @@ from typing import TypeAlias, TypeVar
 from urllib.parse import quote
 
 from ..errors import (
-    ConnectionLost,
     Error,
     InterfaceError,
     ProtocolError,
@@ -29,6 +28,7 @@ from ..protocol.tmq import RawReply
 from .base import Deadline
 from .framing import Message
 from .link import Link
+from .standing import Standing
 
 MAX_STATEMENTS = 512
 """Statements of one session that may wait for their answers; further ones queue on this side."""
@@ -104,7 +104,7 @@ def read_late(reply: Reply, cls: type[_Typed]) -> _Typed | None:
     return None if message.code else message
 
 
-class Calls:
+class Calls(Standing):
     """The requests of one session that wait for their answers.
 
     Args:
@@ -120,7 +120,7 @@ class Calls:
     def __init__(
         self, options: Options, address: Address, path: str, on_end: Callable[[], None]
     ) -> None:
-        self.endpoint = options.endpoint(address)
+        super().__init__(options.endpoint(address))
         self._on_end = on_end
         self._write_timeout = options.write_timeout
         self._calls: dict[int, Call] = {}
@@ -128,8 +128,6 @@ class Calls:
         self._slots = asyncio.Semaphore(MAX_STATEMENTS)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
-        self._lost: Exception | None = None
-        self._closed = False
         token = f"?token={quote(options.token)}" if options.token else ""
         self.link = Link(
             f"{self.endpoint}{path}{token}",
@@ -141,16 +139,11 @@ class Calls:
         )
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "lost" if self._lost else "open"
+        state = "closed" if self.is_closed else "lost" if self.lost else "open"
         return f"{self.endpoint} {state}, {len(self._calls)} calls"
 
     def __len__(self) -> int:
         return len(self._calls)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session is closed or lost."""
-        return self._closed or self._lost is not None
 
     def still_running(self, req_id: int) -> Callable[[], bool]:
         """Whether the answer to a request of now is still to come, to be asked later on."""
@@ -349,22 +342,14 @@ class Calls:
 
     def send(self, action: str, arguments: messages.Arguments) -> None:
         """Send a request to which no answer matters."""
-        if not self.closed:
+        if not self.ended:
             self.link.send_text(messages.request(action, arguments).encode(), soon=True)
 
     def abandon(self) -> None:
         """Fail what waits, because the session is being closed."""
-        self._closed = True
+        self.is_closed = True
         self._on_end()
-        self._fail_calls(
-            lambda call: InterfaceError(
-                "the connection was closed during the call",
-                req_id=call.origin,
-                sql=call.sql,
-                endpoint=self.endpoint,
-                may_have_run=True if call.is_statement else None,
-            )
-        )
+        self._fail_calls(self.closed_error)
 
     async def say_goodbye(self, timeout: float) -> None:
         """End the session in an orderly manner, within ``timeout`` seconds."""
@@ -386,25 +371,14 @@ class Calls:
         self.link.abort()
 
     def _on_lost(self, reason: Exception) -> None:
-        if self.closed:
+        if self.ended:
             return
-        self._lost = reason
+        self.lost = reason
         self._on_end()
         _logger.info("%s: session lost: %s", self.endpoint, reason)
-        self._fail_calls(self._lost_error)
+        self._fail_calls(self.lost_error)
 
-    def _lost_error(self, call: Call) -> ConnectionLost:
-        error = ConnectionLost(
-            f"the connection was lost during the call: {self._lost}",
-            req_id=call.origin,
-            sql=call.sql,
-            endpoint=self.endpoint,
-            may_have_run=True if call.is_statement else None,
-        )
-        error.__cause__ = self._lost
-        return error
-
-    def _fail_calls(self, error: Callable[[Call], Error]) -> None:
+    def _fail_calls(self, error: Callable[[int, str | None, bool | None], Error]) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm, self._alarm_at = None, math.inf
@@ -415,27 +389,9 @@ class Calls:
             if call.is_statement:
                 self._slots.release()
             if not call.reply.done():
-                call.reply.set_exception(error(call))
+                may_have_run = True if call.is_statement else None
+                call.reply.set_exception(error(call.origin, call.sql, may_have_run))
                 call.reply.exception()  # whoever waits has it; nobody need wait
-
-    def check_open(self, req_id: int, sql: str | None, *, has_run: bool = False) -> None:
-        """Check that the session stands.
-
-        Raises:
-            InterfaceError: It was closed.
-            ConnectionLost: It was lost.
-        """
-        if self._closed:
-            raise InterfaceError("the connection is closed", req_id=req_id, sql=sql)
-        if self._lost is not None:
-            moment = "before its rows were read" if has_run else "before the call"
-            raise ConnectionLost(
-                f"the connection was lost {moment}: {self._lost}",
-                req_id=req_id,
-                sql=sql,
-                endpoint=self.endpoint,
-                may_have_run=None if has_run else False,
-            ) from self._lost
 
     def refusal(self, code: int, message: str, req_id: int, sql: str | None) -> Error:
         """The exception for a server's refusal."""

@@ -79,7 +79,7 @@ class Subscription:
     @property
     def closed(self) -> bool:
         """Whether the session is closed or lost."""
-        return self._calls.closed
+        return self._calls.ended
 
     async def login(self, deadline: Deadline) -> None:
         """Ask for the version; credentials go with the subscription."""

@@ -58,7 +58,7 @@ class WebSocketTransport:
 
     @property
     def closed(self) -> bool:
-        return self._calls.closed
+        return self._calls.ended
 
     # The session.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ...errors import ConnectionLost, Error, InterfaceError, server_error
+from ...errors import Error, server_error
 from ..retry import SESSION_GONE
+from ..standing import Standing
 from .bridge import Bridge
 from .calls import Failure, Library
 from .handles import Handle
@@ -20,7 +21,7 @@ EndOfCall: TypeAlias = Callable[[int, str | None, bool | None], Error]
 """Makes the error of a call that the end cuts off: of its req_id, SQL and ``may_have_run``."""
 
 
-class Connection:
+class Connection(Standing):
     """A connection that stands, is closed or lost.
 
     Args:
@@ -35,9 +36,6 @@ class Connection:
         library: The library.
         taosc: Its functions.
         bridge: The way to the loop.
-        endpoint: The server.
-        is_closed: Whether it was closed by this side.
-        lost: Why it was lost; None if it was not.
     """
 
     def __init__(
@@ -48,43 +46,17 @@ class Connection:
         endpoint: str,
         on_lost: Callable[[Exception], None],
     ) -> None:
+        super().__init__(endpoint)
         self.handle = handle
         self.library = library
         self.taosc = library.taosc
         self.bridge = bridge
-        self.endpoint = endpoint
-        self.is_closed = False
-        self.lost: Exception | None = None
         self._on_lost = on_lost
 
     @property
     def address(self) -> int:
         """The TAOS as libtaos takes it."""
         return self.handle.address
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is closed or lost."""
-        return self.is_closed or self.lost is not None
-
-    def check_open(self, req_id: int, sql: str | None, *, has_run: bool = False) -> None:
-        """Check that it stands.
-
-        Raises:
-            InterfaceError: It was closed.
-            ConnectionLost: It was lost.
-        """
-        if self.is_closed:
-            raise InterfaceError("the connection is closed", req_id=req_id, sql=sql)
-        if self.lost is not None:
-            moment = "before its rows were read" if has_run else "before the call"
-            raise ConnectionLost(
-                f"the connection was lost {moment}: {self.lost}",
-                req_id=req_id,
-                sql=sql,
-                endpoint=self.endpoint,
-                may_have_run=None if has_run else False,
-            ) from self.lost
 
     def refusal(
         self, failure: Failure, req_id: int, sql: str | None, may_have_run: bool | None = None
@@ -97,25 +69,3 @@ class Connection:
         if not self.ended:
             self._on_lost(error)
         return self.lost_error(req_id, sql, may_have_run) if self.lost is not None else error
-
-    def closed_error(self, req_id: int, sql: str | None, may_have_run: bool | None) -> Error:
-        """The error of a call during which it is closed."""
-        return InterfaceError(
-            "the connection was closed during the call",
-            req_id=req_id,
-            sql=sql,
-            endpoint=self.endpoint,
-            may_have_run=may_have_run,
-        )
-
-    def lost_error(self, req_id: int, sql: str | None, may_have_run: bool | None) -> Error:
-        """The error of a call during which it is lost."""
-        error = ConnectionLost(
-            f"the connection was lost during the call: {self.lost}",
-            req_id=req_id,
-            sql=sql,
-            endpoint=self.endpoint,
-            may_have_run=may_have_run,
-        )
-        error.__cause__ = self.lost
-        return error
