@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from .errors import copied
 from .member import Member
+from .transport.alarm import Alarm
 from .transport.base import Deadline
 
 
@@ -31,6 +32,7 @@ class Line:
 
     def __init__(self) -> None:
         self._places: OrderedDict[Place, None] = OrderedDict()
+        self._alarm = Alarm()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -66,23 +68,18 @@ class Line:
         """
         future = place.future
 
-        def expire() -> None:
-            if not future.done():
-                future.set_exception(too_late())
-
-        timer = None
-        if deadline.when is not None:
-            timer = future.get_loop().call_at(deadline.when, expire)
         try:
-            return await future
+            return await self._alarm.within(deadline, future, too_late)
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
                 give_back(future.result())  # it came in the same turn of the loop
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
             self._places.pop(place, None)
+
+    def end(self) -> None:
+        """Nobody is to wait any more; those who do were refused."""
+        self._alarm.stop()
 
     def hand(self, member: Member) -> bool:
         """Give a session to the first; False if there is nobody."""

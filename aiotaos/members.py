@@ -176,6 +176,7 @@ class Members:
             task.cancel()
         closed = InterfaceError("the pool was closed")
         self._waiting.refuse(closed, since=math.inf, only_first=False)
+        self._waiting.end()
 
     async def _until_returned(self, deadline: Deadline) -> None:
         self._returned = asyncio.Event()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import logging
-import math
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 from urllib.parse import quote
@@ -25,6 +24,7 @@ from ..errors import (
 from ..options import Address, Options
 from ..protocol import frames, messages
 from ..protocol.tmq import RawReply
+from .alarm import Alarm
 from .base import Deadline
 from .framing import Message
 from .link import Link
@@ -49,12 +49,10 @@ class Call:
         late: Takes the answer of a call that was given up.
         is_statement: Whether it runs a statement, and holds one of the session's slots.
         reply: The answer; done before it came when the call was given up.
-        deadline: Until when it is waited for; None while nobody waits.
         result_id: The result whose block it fetches, answered by a frame without ``req_id``.
     """
 
     __slots__ = (
-        "deadline",
         "is_statement",
         "late",
         "origin",
@@ -79,7 +77,6 @@ class Call:
         self.sql = sql
         self.late = late
         self.is_statement = is_statement
-        self.deadline: Deadline | None = None
         self.result_id = result_id
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
@@ -126,8 +123,7 @@ class Calls(Standing):
         self._calls: dict[int, Call] = {}
         self._blocks: dict[int, Call] = {}
         self._slots = asyncio.Semaphore(MAX_STATEMENTS)
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = math.inf
+        self._alarm = Alarm()
         token = f"?token={quote(options.token)}" if options.token else ""
         self.link = Link(
             f"{self.endpoint}{path}{token}",
@@ -253,36 +249,7 @@ class Calls(Standing):
             ConnectionLost: The link broke.
             InterfaceError: The connection was closed.
         """
-        call.deadline = deadline
-        if deadline.when is not None and deadline.when < self._alarm_at:
-            self._set_alarm(deadline.when)
-        try:
-            return await call.reply
-        finally:
-            call.deadline = None
-
-    def _set_alarm(self, when: float) -> None:
-        """One timer for all calls: one for each would cost a small query a tenth of its time."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_at = when
-        self._alarm = asyncio.get_running_loop().call_at(when, self._expire)
-
-    def _expire(self) -> None:
-        """Fail the calls whose time is over, and wait for the next one's."""
-        now, self._alarm_at = self._alarm_at, math.inf
-        self._alarm = None
-        following = math.inf
-        for call in list(self._calls.values()):
-            if call.deadline is None or call.deadline.when is None or call.reply.done():
-                continue
-            if call.deadline.when > now:
-                following = min(following, call.deadline.when)
-            else:
-                call.reply.set_exception(self._overdue(call, call.deadline))
-                call.reply.exception()  # the waiter may have been cancelled in the same turn
-        if following < math.inf:
-            self._set_alarm(following)
+        return await self._alarm.within(deadline, call.reply, lambda: self._overdue(call, deadline))
 
     def _overdue(self, call: Call, deadline: Deadline) -> TimeoutError:
         awaited = "answer" if call.origin == call.req_id else "block"
@@ -379,9 +346,7 @@ class Calls(Standing):
         self._fail_calls(self.lost_error)
 
     def _fail_calls(self, error: Callable[[int, str | None, bool | None], Error]) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm, self._alarm_at = None, math.inf
+        self._alarm.stop()
         calls = list(self._calls.values())
         self._calls.clear()
         self._blocks.clear()
