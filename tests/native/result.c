@@ -422,13 +422,17 @@ EXPORT int *taos_get_column_data_offset(TAOS_RES *res, int column) {
 EXPORT int taos_is_null_by_column(TAOS_RES *res, int column, bool *nulls, int *rows) {
     lock();
     result *found = handle_get(res, RESULT);
-    const view *of = view_at(found, column);
-    if (of != NULL) {
-        if (*rows > found->rows) *rows = found->rows;
+    int fields = 0;
+    if (found != NULL) result_fields(found, &fields);
+    bool is_valid = *rows > 0 && column >= 0 && column < fields;
+    if (is_valid) {
+        const view *of = view_at(found, column);
+        int there = of ? found->rows : 0; /* none at the end of a result */
+        if (*rows > there) *rows = there;
         for (int i = 0; i < *rows; i++) nulls[i] = view_is_null(of, i);
     }
     unlock();
-    return of ? 0 : INVALID_PARAMETER;
+    return is_valid ? 0 : INVALID_PARAMETER;
 }
 #endif
 

@@ -350,7 +350,7 @@ async def test_automatic_commits(native: Native, subscribe: Subscribe) -> None:
     assert await take(consumer, 2) == [0, 1]
     await until(lambda: commits(native.standin) == [(2, 1)])  # it is done with the first
     await consumer.close()
-    assert commits(native.standin) == [(2, 1)]
+    assert set(commits(native.standin)) == {(2, 1)}  # again, if it closed before the first was done
 
 
 async def test_seek(native: Native, subscribe: Subscribe) -> None:

@@ -9,13 +9,16 @@ import textwrap
 
 import pytest
 
+from aiotaos.transport.native.signals import SLOTS
 from tests.native.standin import Standin
 
 PRELUDE = """
 import asyncio, os, sys, threading, time
 import aiotaos
+from aiotaos.transport.native import signals
 
 dsn = sys.argv[1]
+signals.SLOTS = int(sys.argv[2])
 
 
 async def opened():
@@ -103,19 +106,21 @@ WAYS = {
 }
 
 
-def run(body: str, dsn: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+def run(body: str, dsn: str, slots: int = SLOTS) -> subprocess.CompletedProcess[str]:
+    program = PRELUDE + textwrap.dedent(body)
     return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", PRELUDE + textwrap.dedent(body), dsn],
+        [sys.executable, "-X", "faulthandler", "-c", program, dsn, str(slots)],
         capture_output=True,
         encoding="utf-8",
-        timeout=timeout,
+        timeout=20,
         check=False,
     )
 
 
+@pytest.mark.parametrize("slots", [SLOTS, 0], ids=["signals", "callbacks"])
 @pytest.mark.parametrize("way", WAYS)
-def test_the_end_of_the_process(standin: Standin, open_port: int, way: str) -> None:
-    done = run(WAYS[way], f"taos://127.0.0.1:{open_port}?library_path={standin.path}")
+def test_the_end_of_the_process(standin: Standin, open_port: int, way: str, slots: int) -> None:
+    done = run(WAYS[way], f"taos://127.0.0.1:{open_port}?library_path={standin.path}", slots)
     assert (done.stdout, done.returncode) == ("end\n", 0), done.stderr
     for word in ("Fatal", "Segmentation", "Exception ignored"):
         assert word not in done.stderr

@@ -4,9 +4,10 @@ libtaos calls back on threads of its own, or on the calling thread before the ca
 with 3.3.7.5). All calls go with one C callback, which lives as long as the process; what it is
 called for stands in a table, under a number that is the call's user data. On the foreign thread a
 call copies what libtaos does not keep, and is put into the loop's mailbox, which wakes the loop
-once for all that has come meanwhile.
+once for all that has come meanwhile. Where they can be had, signals are used instead (see
+:mod:`.signals`): with them all of it happens on the loop.
 
-Nothing of it may happen while the interpreter ends: a foreign thread that wants the GIL then is
+No callback may come while the interpreter ends: a foreign thread that wants the GIL then is
 killed, or crashes. So before that, what still runs is stopped, and its callbacks are awaited.
 """
 
@@ -28,6 +29,7 @@ from ...errors import InterfaceError
 from ...home import after_fork
 from .handles import Handle
 from .prototypes import Callback
+from .signals import COUNTING, Signals
 from .structs import TAOS_ASYNC_FN
 from .taosc import Taosc
 
@@ -64,6 +66,10 @@ class Call:
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
 
+    def told(self, result: int) -> int:
+        """What a signal leaves out: the last argument of the callback."""
+        raise NotImplementedError
+
     def take(self, result: int | None, code: int) -> None:
         """Copy what the callback brings; on the thread of the callback, must not wait."""
         raise NotImplementedError
@@ -84,6 +90,30 @@ class Call:
         """Free what nobody needs; on the thread of the callback, maybe before it is delivered."""
         raise NotImplementedError
 
+    def arrive(self, result: int) -> None:
+        """Its signal has come; on the loop."""
+        try:
+            self._take_signal(result)
+            self.deliver()
+            self.tidy()
+        except Exception:
+            _logger.exception("an answer of libtaos could not be delivered")
+
+    def arrive_late(self, result: int) -> None:
+        """Its signal has come, and there is no loop any more; on any thread."""
+        try:
+            self._take_signal(result)
+            self.lose()
+            self.tidy()
+        except Exception:
+            _logger.exception("what libtaos has brought too late")
+
+    def _take_signal(self, result: int) -> None:
+        try:
+            self.take(result, self.told(result))
+        except BaseException as error:
+            self.fail(error)
+
 
 class Bridge:
     """What the native sessions of an event loop share: its mailbox and its threads.
@@ -102,6 +132,7 @@ class Bridge:
         self._busy = 0  # calls on its threads
         self._waiting = ThreadPoolExecutor(_WAITING, "aiotaos-native-waiting")
         self._working = ThreadPoolExecutor(_WORKING, "aiotaos-native")
+        self._signals = Signals(loop) if COUNTING is not None else None
 
     @classmethod
     def enter(cls) -> Bridge:
@@ -132,6 +163,20 @@ class Bridge:
         wait = wait and not self._busy
         self._waiting.shutdown(wait=wait)
         self._working.shutdown(wait=wait)
+        if self._signals is None or _is_ending:
+            return
+        if threading.get_ident() == self._thread or self._loop.is_closed():
+            self._signals.end()
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._signals.end)
+        except RuntimeError:  # it has ended meanwhile
+            self._signals.end()
+
+    @property
+    def unanswered(self) -> int:
+        """How many signals have not come."""
+        return 0 if self._signals is None else self._signals.unanswered
 
     # Threads.
 
@@ -196,17 +241,26 @@ class Bridge:
         """A future of the loop; may be asked for on any thread."""
         return self._loop.create_future()
 
-    def begin(self, call: Call, start: Callable[[Callback, int], object]) -> None:
+    def begin(
+        self, call: Call, start: Callable[[Callback, int], object], *, by_signal: bool = False
+    ) -> None:
         """Start a call.
 
         ``start`` gets the callback and its user data, and calls libtaos; it must raise if it has
-        not done so.
+        not done so. With ``by_signal`` the callback may be a signal: it always has a result.
 
         Raises:
             InterfaceError: The process is ending.
         """
         if _is_ending:
             raise InterfaceError("the process is ending; libtaos is not asked any more")
+        if (
+            by_signal
+            and self._signals is not None
+            and threading.get_ident() == self._thread
+            and self._signals.begin(call, start)
+        ):
+            return
         number = next(_numbers)
         _pending[number] = call
         try:
@@ -285,16 +339,20 @@ def closed(connection: Handle) -> None:
     _connections.pop(connection, None)
 
 
+def _unanswered() -> int:
+    return len(_pending) + sum(bridge.unanswered for bridge in list(_bridges.values()))
+
+
 def _at_exit() -> None:
     """Before the interpreter ends: stop what runs, and wait until no thread is to call back."""
     global _is_ending
     _is_ending = True
     for connection, taosc in list(_connections.items()):
-        if _pending and taosc.has("taos_kill_query") and connection.hold():
+        if _unanswered() and taosc.has("taos_kill_query") and connection.hold():
             taosc.taos_kill_query(connection.address)
             connection.release()
     until = time.monotonic() + _PATIENCE
-    while _pending and time.monotonic() < until:
+    while _unanswered() and time.monotonic() < until:
         time.sleep(_STEP)
     for connection in list(_connections):
         connection.close()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
+from weakref import WeakMethod
 
 from ...errors import ProtocolError
 from ...protocol.block import HEADER
 from ...types import Field
 from .bridge import Bridge, Call
 from .handles import Handle
+from .prototypes import Callback
 from .rows import fetched_columns
+from .signals import COUNTING
 from .structs import TAOS_FIELD_E
 from .taosc import Taosc, plain_code
 
@@ -36,6 +39,7 @@ class Library:
         taosc: All of its functions.
         has_blocks: Whether it has raw blocks; otherwise it has rows, as those of 2.x.
         has_req_ids: Whether queries carry the id of their request.
+        has_signals: Whether callbacks can be signals.
         count_fields: ``taos_num_fields``.
         precision: ``taos_result_precision``.
         affected_rows: ``taos_affected_rows64``, or what there is.
@@ -55,6 +59,36 @@ class Library:
         self._described = taosc.quick(described) if taosc.has(described) else None
         self._known: dict[bytes, tuple[Field, ...]] = {}
         self._raw_block = taosc.quick("taos_get_raw_block") if self.has_blocks else None
+        self.has_signals = (
+            COUNTING is not None
+            and self.has_blocks
+            and taosc.has("taos_is_null_by_column")
+            and taosc.settings.get("driver") != "websocket"  # its results come by callbacks alone
+        )
+        if self.has_signals:
+            self._rows, self._is_null = ctypes.c_int(), ctypes.c_bool()
+            self._nulls = taosc.quick("taos_is_null_by_column")
+            self._server_info = taosc.quick("taos_get_server_info")
+            self._server_info.restype = ctypes.c_void_p  # type: ignore[attr-defined]
+
+    def stands(self, connection: int) -> bool:
+        """Whether a connection was not closed by its server (KILL CONNECTION), as far as known.
+
+        If it was, there are callbacks without a result.
+        """
+        return self._server_info(connection) is not None
+
+    def told(self, result: int) -> int:
+        """The code that a query's callback has as its last argument."""
+        return cast("int", self._errno(result))
+
+    def told_of_fetch(self, result: int) -> int:
+        """What a fetch's callback has: a code, or whether there are rows."""
+        code: int = self._errno(result)
+        if not code:
+            self._rows.value = 1  # there is room for so many
+            code = self._nulls(result, 0, self._is_null, self._rows) or self._rows.value
+        return code
 
     def failure(self, result: int | None, code: int = 0) -> Failure:
         """What went wrong with a result; for None, with what this thread called last."""
@@ -103,7 +137,8 @@ class Query(Call):
     Args:
         bridge: The way to the loop.
         library: The library.
-        answered: Gets the call on the loop, when its answer has come.
+        answered: Gets the call on the loop, when its answer has come; a method, of an object that
+            is not kept by the call: sessions whose loop has ended close when nobody has them.
         req_id: Id of the request.
         sql: The statement.
         data: The statement as libtaos gets it. The WebSocket driver reads it after the start, so
@@ -137,7 +172,7 @@ class Query(Call):
     ) -> None:
         super().__init__(bridge)
         self._library = library
-        self._answered = answered
+        self._answered = WeakMethod(answered)
         self._data = data
         self.req_id = req_id
         self.sql = sql
@@ -153,19 +188,20 @@ class Query(Call):
 
     def start(self, connection: int) -> None:
         """Begin it; libtaos reads the statement on this thread."""
-        taosc, data = self._library.taosc, self._data
-        if self._library.has_req_ids:
-            self.bridge.begin(
-                self,
-                lambda callback, number: taosc.taos_query_a_with_reqid(
-                    connection, data, callback, number, self.req_id
-                ),
-            )
-        else:
-            self.bridge.begin(
-                self,
-                lambda callback, number: taosc.taos_query_a(connection, data, callback, number),
-            )
+        library, data = self._library, self._data
+        taosc = library.taosc
+
+        def start(callback: Callback, number: int) -> None:
+            if library.has_req_ids:
+                taosc.taos_query_a_with_reqid(connection, data, callback, number, self.req_id)
+            else:
+                taosc.taos_query_a(connection, data, callback, number)
+
+        by_signal = library.has_signals and library.stands(connection)
+        self.bridge.begin(self, start, by_signal=by_signal)
+
+    def told(self, result: int) -> int:
+        return self._library.told(result)
 
     def take(self, result: int | None, code: int) -> None:
         library = self._library
@@ -187,8 +223,12 @@ class Query(Call):
         self.failure, self.has_rows = error, False
 
     def deliver(self) -> None:
+        answered = self._answered()
+        if answered is None:
+            self.lose()
+            return
         try:
-            self._answered(self)
+            answered(self)
         finally:
             if self.has_rows and self.handle is not None:
                 self.handle.release()
@@ -282,11 +322,16 @@ class Fetch(Call):
         )
         try:
             self.bridge.begin(
-                self, lambda callback, number: fetch(handle.address, callback, number)
+                self,
+                lambda callback, number: fetch(handle.address, callback, number),
+                by_signal=self._library.has_signals,
             )
         except BaseException:
             handle.release()
             raise
+
+    def told(self, result: int) -> int:
+        return self._library.told_of_fetch(result)
 
     def take(self, result: int | None, code: int) -> None:
         library, address = self._library, self._handle.address

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ...errors import Error, server_error
+from ..alarm import Alarm
 from ..retry import SESSION_GONE
 from ..standing import Standing
 from .bridge import Bridge
@@ -36,6 +37,7 @@ class Connection(Standing):
         library: The library.
         taosc: Its functions.
         bridge: The way to the loop.
+        alarm: The time-outs of what waits.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Connection(Standing):
         self.library = library
         self.taosc = library.taosc
         self.bridge = bridge
+        self.alarm = Alarm()
         self._on_lost = on_lost
 
     @property

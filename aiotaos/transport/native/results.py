@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from ...errors import (
     DataError,
@@ -20,12 +18,11 @@ from ...protocol.block import Block, parse_block
 from ...protocol.encode import encode_block
 from ...protocol.sql import reads
 from ...types import Precision
+from ..alarm import fail
 from ..base import RUNS_LONG, Deadline, ServerResult, Transport
 from .calls import Data, Failure, Fetch, Query, Reading
 from .connection import Connection, EndOfCall
 from .handles import Handle
-
-T = TypeVar("T")
 
 _LONG_SQL = 32_768  # bytes from which on a statement is not parsed on the loop: each takes 0.1 us
 _FULL_BLOCK = 4096  # rows that TDengine puts into a block, while it has more
@@ -50,6 +47,7 @@ class Results:
         self._library = connection.library
         self._taosc = connection.taosc
         self._bridge = connection.bridge
+        self._alarm = connection.alarm
         self._endpoint = connection.endpoint
         self._stops_after = {"kill": 0.0, "auto": RUNS_LONG}.get(cancel, math.inf)
         self._can_stop = connection.taosc.has("taos_kill_query")
@@ -123,7 +121,9 @@ class Results:
         self._start(call, len(data))
         reply = call.reply
         try:
-            return await within(deadline, reply, lambda: self._late(call, deadline))
+            return await self._connection.alarm.within(
+                deadline, reply, lambda: self._late(call, deadline)
+            )
         except BaseException:
             self._give_up(call, deadline.elapsed)
             raise
@@ -274,7 +274,9 @@ class Results:
             self.request_block(result)
             fetch = reading.fetch
             assert fetch is not None
-            data = await within(deadline, fetch.reply, lambda: self._late_block(result, deadline))
+            data = await self._connection.alarm.within(
+                deadline, fetch.reply, lambda: self._late_block(result, deadline)
+            )
             reading.fetch = None
             if isinstance(data, Failure):
                 self._finish(result)
@@ -364,26 +366,3 @@ def _block(data: Data, result: ServerResult) -> Block:
         except DataError as error:
             raise ProtocolError(error.message) from None
     return parse_block(data, fields=result.fields, precision=result.precision)
-
-
-def fail(reply: asyncio.Future[Any], error: BaseException) -> None:
-    """Give an error to who waits, if there is anybody."""
-    reply.set_exception(error)
-    reply.exception()  # whoever waits has it; nobody need wait
-
-
-async def within(deadline: Deadline, reply: asyncio.Future[T], late: Callable[[], Error]) -> T:
-    """Wait for a reply; when the time is over, it fails."""
-    if reply.done() or deadline.when is None:
-        return await reply
-
-    def expire() -> None:
-        if not reply.done():
-            fail(reply, late())
-
-    # A bare timer: asyncio.timeout() costs a small query several times as much.
-    timer = reply.get_loop().call_at(deadline.when, expire)
-    try:
-        return await reply
-    finally:
-        timer.cancel()

@@ -184,6 +184,7 @@ class NativeTransport:
     def _end(self, error: EndOfCall) -> None:
         """Fail what waits; free what is open, and close the connection, on a thread."""
         self._place.leave()
+        self.connection.alarm.stop()
         self._closing = self._bridge.submit(
             self._close,
             self._steps.end(error),

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ...errors import Error, InterfaceError, TimeoutError
+from ..alarm import fail
 from ..base import Deadline
 from .bridge import Bridge, Call
 from .calls import Failure
 from .connection import Connection, EndOfCall
 from .handles import Handle
-from .results import fail, within
 
 T = TypeVar("T")
 
@@ -194,7 +194,9 @@ class Steps:
             raise
         reply = step.reply
         try:
-            result: T = await within(deadline, reply, lambda: self._late(step, deadline))
+            result: T = await self._connection.alarm.within(
+                deadline, reply, lambda: self._late(step, deadline)
+            )
             return result
         except BaseException:
             if late and reply.done() and not reply.cancelled() and reply.exception() is None:

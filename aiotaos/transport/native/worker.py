@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ...errors import Error
+from ..alarm import Alarm, fail
 from ..base import Deadline
-from .results import fail, within
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, name)
         self._waiting: dict[asyncio.Future[Any], Future[Any]] = {}
         self._last: Future[object] | None = None
+        self._alarm = Alarm()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -54,7 +55,7 @@ class Worker:
         self._waiting[reply] = work
         work.add_done_callback(partial(self._answered, reply))
         try:
-            return await within(deadline, reply, late)
+            return await self._alarm.within(deadline, reply, late)
         finally:
             self._waiting.pop(reply, None)
             work.cancel()
@@ -73,6 +74,7 @@ class Worker:
             work.cancel()
             if not reply.done():
                 fail(reply, error())
+        self._alarm.stop()
         self._last = self._thread.submit(last)
         self._thread.shutdown(wait=False)
 
