@@ -132,6 +132,8 @@ def profile(scenario: Scenario, bench: Bench, contestant: str) -> None:
     """Run one contestant under cProfile."""
     if not isinstance(scenario, Race):
         raise SystemExit(f"{', '.join(scenario.names)} cannot be profiled")
+    if scenario.needs_server and bench.is_canned:
+        raise SystemExit(f"{scenario.name} needs a TDengine (--dsn)")
     found = [one for one in scenario.contestants if contestant in one.name]
     if not found:
         raise SystemExit(f"no such contestant: {contestant}")

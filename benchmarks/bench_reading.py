@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -267,28 +267,28 @@ def rest(target: Target) -> Figures:
     return figures
 
 
-def native(target: Target) -> Figures:
-    """taospy's native client, in a process that finds its library."""
+def with_library(script: str, target: Target, question: Mapping[str, Any]) -> dict[str, Any]:
+    """What a script answers in a process of its own, which finds TDengine's library.
+
+    Raises:
+        UnavailableError: It cannot take part.
+    """
     if target.is_canned:
         raise UnavailableError("speaks to a TDengine only")
-    options, data = target.options, target.data
+    options = target.options
     environment = dict(os.environ)
     if library := os.environ.get(LIBRARY_DIR):
         paths = [library, *filter(None, [environment.get("LD_LIBRARY_PATH")])]
         environment["LD_LIBRARY_PATH"] = os.pathsep.join(paths)
-    question = {
+    login = {
         "host": options.addresses[0].host,
         "user": options.user,
         "password": options.password,
         "config": os.environ.get(CONFIG_DIR),
-        "warm_up": data.warm_up,
-        "sql": data.sql,
-        "summed": data.place(),
-        "is_text": data.measured is len,
     }
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("bench_native.py"))],
-        input=json.dumps(question),
+        [sys.executable, str(Path(__file__).with_name(script))],
+        input=json.dumps({**login, **question}),
         env=environment,
         capture_output=True,
         text=True,
@@ -299,8 +299,24 @@ def native(target: Target) -> Figures:
     answer: dict[str, Any] = {"missing": "its process ended"}
     if last.startswith("{"):
         answer = json.loads(last)
+    elif done.returncode > 0:  # not a crash: something was wrong, as an answer
+        raise SystemExit(f"{script}: {done.stderr.strip()}")
     if "missing" in answer:
         raise UnavailableError(answer["missing"])
+    return answer
+
+
+def native(target: Target) -> Figures:
+    """taospy's native client."""
+    data = target.data
+    question = {
+        "kind": "read",
+        "warm_up": data.warm_up,
+        "sql": data.sql,
+        "summed": data.place(),
+        "is_text": data.measured is len,
+    }
+    answer = with_library("bench_native.py", target, question)
     data.check((answer["count"], answer["total"]))
     return Figures(answer["wall"], answer["cpu"])
 

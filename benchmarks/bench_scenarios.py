@@ -25,12 +25,16 @@ import aiotaos
 
 TASKS = 64
 POOL = 16
+NATIVE_POOL = 8
 WARM_UP = 20  # queries before the clock starts
 CONCURRENT = 5  # times as many queries as one after the other
 WRITTEN = 5  # times as many rows as are read
 STREAMED = 25
 STRAIN_ROUNDS = 3  # at most: they take long and differ little
 TABLES = 100
+# So a client with libtaos in its own process sends nothing at all for select <n>, while over
+# WebSocket a message goes to the adapter, which has libtaos, and back.
+UNASKED = "; needs no taosd, libtaos computes it"
 
 
 @dataclass(frozen=True)
@@ -142,10 +146,12 @@ class Questions:
     Attributes:
         target: Where they are asked.
         count: How many.
+        question: Of which kind.
     """
 
     target: Target
     count: int
+    question: concurrency.Question = concurrency.QUESTIONS[0]
 
     def check(self, answers: Sequence[Any]) -> None:
         if list(answers) != list(range(self.count)):
@@ -198,6 +204,23 @@ def other_small(
     return run
 
 
+def native_threads(workers: int, database: str | None = None) -> Callable[[Questions], Figures]:
+    """Threads of taospy's native client."""
+
+    def run(asked: Questions) -> Figures:
+        question = {
+            "kind": "ask",
+            "question": concurrency.QUESTIONS.index(asked.question),
+            "queries": asked.count,
+            "workers": workers,
+            "database": database,
+        }
+        answer = reading.with_library("bench_native.py", asked.target, question)
+        return Figures(answer["wall"], answer["cpu"])
+
+    return run
+
+
 def with_cursor(cursor: Any, sql: str) -> Any:
     cursor.execute(sql)
     return cursor.fetchall()[0][0]
@@ -234,25 +257,65 @@ SMALL = (
     Contestant("taos-ws-py, one cursor", other_small(ws_cursor, with_cursor), True),
     Contestant("taos-ws-py, new cursors", other_small(ws_connection, with_new_cursor), True),
     Contestant("taos-ws-py, conn.query()", other_small(ws_connection, with_query), True),
+    Contestant("taospy, native, one cursor", native_threads(1)),
     Contestant("taosrest, cursor", other_small(rest_cursor, with_cursor)),
 )
 
 
 def at_once(
     ask: Callable[[str, concurrency.Question, int], concurrency.Figures],
+    *,
+    over_libtaos: bool = False,
 ) -> Callable[[Questions], Figures]:
     def run(asked: Questions) -> Figures:
-        found = ask(asked.target.dsn, concurrency.QUESTIONS[0], asked.count)
+        dsn = asked.target.native_dsn if over_libtaos else asked.target.dsn
+        found = ask(dsn, asked.question, asked.count)
         return Figures(found.wall, found.cpu)
 
     return run
 
 
+def libtaos_alone(asked: Questions) -> Figures:
+    """What the library can do at most: nothing is decoded."""
+    sql, answer = asked.question.sql, asked.question.answer
+    question = {
+        "database": concurrency.DATABASE,
+        "connections": NATIVE_POOL,
+        "at_once": TASKS,
+        "warm_up": [sql(number) for number in range(WARM_UP * TASKS)],
+        "sql": [sql(number) for number in range(asked.count)],
+        "answers": [answer(number) for number in range(asked.count)],
+    }
+    told = reading.with_library("bench_libtaos.py", asked.target, question)
+    return Figures(told["wall"], told["cpu"])
+
+
 CONCURRENT_ONES = (
     Contestant("aiotaos, one connection", at_once(concurrency.over_one_connection(TASKS))),
     Contestant(f"aiotaos, pool of {POOL}", at_once(concurrency.over_pool(TASKS, size=POOL))),
+    Contestant(
+        f"aiotaos, native, pool of {NATIVE_POOL}",
+        at_once(concurrency.over_pool(TASKS, size=NATIVE_POOL), over_libtaos=True),
+    ),
     Contestant(f"taos-ws-py, {TASKS} threads", at_once(concurrency.official(TASKS)), True),
+    Contestant(f"taospy, native, {TASKS} threads", native_threads(TASKS, concurrency.DATABASE)),
+    Contestant("libtaos alone", libtaos_alone),
 )
+
+
+def concurrent(name: str, number: int, remark: str, *, needs_server: bool = False) -> Race:
+    """A scenario of one of the questions of concurrency.py."""
+    question = concurrency.QUESTIONS[number]
+    return Race(
+        name,
+        f"{{amount}} times {question.name}, {TASKS} at a time{remark}",
+        "queries/s",
+        CONCURRENT_ONES,
+        lambda bench: Questions(bench.target("m"), CONCURRENT * bench.queries, question),
+        lambda bench: CONCURRENT * bench.queries,
+        concurrency_database,
+        needs_server,
+    )
 
 
 @contextmanager
@@ -313,21 +376,14 @@ SCENARIOS: Sequence[Scenario] = (
     table("nulls", "10 columns, half NULL, as a list of tuples", "gaps", reading.ROWS),
     Race(
         "small",
-        "{amount} times select <n>, one after the other",
+        f"{{amount}} times select <n>, one after the other{UNASKED}",
         "queries/s",
         SMALL,
         questions,
         lambda bench: bench.queries,
     ),
-    Race(
-        "concurrent",
-        f"{{amount}} times select <n>, {TASKS} at a time",
-        "queries/s",
-        CONCURRENT_ONES,
-        lambda bench: Questions(bench.target("m"), CONCURRENT * bench.queries),
-        lambda bench: CONCURRENT * bench.queries,
-        concurrency_database,
-    ),
+    concurrent("concurrent", 0, UNASKED),
+    concurrent("concurrent last_row", 1, "; the server answers", needs_server=True),
     Special(("insert",), written, needs_server=True),
     Special(("subscription",), subscribed, needs_server=True),
     Special(("memory", "stall"), streamed),

@@ -18,7 +18,8 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from statistics import median
@@ -143,56 +144,73 @@ def over_one_connection(
     return lambda *arguments: run(ask(*arguments))
 
 
-# taos-ws-py.
+# Clients that block.
+
+BlockingFetch = Callable[[str], Sequence[Sequence[Any]]]
+
+
+def asked_by_threads(
+    connected: Callable[[], AbstractContextManager[BlockingFetch]],
+    question: Question,
+    queries: int,
+    workers: int,
+) -> Figures:
+    """Let threads share the queries, each with a connection of its own."""
+    numbers = iter(range(queries))
+    lock = threading.Lock()
+    times: list[tuple[float, float]] = []
+
+    def note() -> None:
+        times.append((time.process_time(), time.perf_counter()))
+
+    # What the last one does who comes there: the main thread may wait long for the lock that
+    # waiting threads hold.
+    ready = threading.Barrier(workers + 1, action=note)
+    faults: list[BaseException] = []
+
+    def next_number() -> int | None:
+        with lock:  # an iterator is for one thread at a time
+            return next(numbers, None)
+
+    def work() -> None:
+        try:
+            with connected() as fetch:
+                for first in range(WARM_UP):
+                    question.check(first, fetch(question.sql(first)))
+                ready.wait()
+                while (number := next_number()) is not None:
+                    question.check(number, fetch(question.sql(number)))
+                ready.wait()
+        except BaseException as fault:
+            faults.append(fault)
+            ready.abort()
+
+    threads = [threading.Thread(target=work) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        ready.wait()
+        ready.wait()
+    except threading.BrokenBarrierError:
+        raise SystemExit(f"a thread failed: {faults}") from None
+    for thread in threads:
+        thread.join()
+    (first_cpu, first), (last_cpu, last) = times
+    return Figures(last - first, last_cpu - first_cpu)
 
 
 def official(workers: int) -> Callable[[str, Question, int], Figures]:
-    """Threads of taos-ws-py, each with a connection of its own."""
+    """Threads of taos-ws-py."""
 
     def ask(dsn: str, question: Question, queries: int) -> Figures:
-        numbers = iter(range(queries))
-        lock = threading.Lock()
-        times: list[tuple[float, float]] = []
+        @contextmanager
+        def connected() -> Iterator[BlockingFetch]:
+            conn = taosws.connect(dsn)
+            conn.execute(f"use {DATABASE}")
+            yield lambda sql: list(conn.query(sql))
+            conn.close()
 
-        def note() -> None:
-            times.append((time.process_time(), time.perf_counter()))
-
-        # What the last one does who comes there: the main thread may wait long for the lock that
-        # waiting threads hold.
-        ready = threading.Barrier(workers + 1, action=note)
-        faults: list[BaseException] = []
-
-        def next_number() -> int | None:
-            with lock:  # an iterator is for one thread at a time
-                return next(numbers, None)
-
-        def work() -> None:
-            try:
-                conn = taosws.connect(dsn)
-                conn.execute(f"use {DATABASE}")
-                for first in range(WARM_UP):
-                    question.check(first, list(conn.query(question.sql(first))))
-                ready.wait()
-                while (number := next_number()) is not None:
-                    question.check(number, list(conn.query(question.sql(number))))
-                ready.wait()
-                conn.close()
-            except BaseException as fault:
-                faults.append(fault)
-                ready.abort()
-
-        threads = [threading.Thread(target=work) for _ in range(workers)]
-        for thread in threads:
-            thread.start()
-        try:
-            ready.wait()
-            ready.wait()
-        except threading.BrokenBarrierError:
-            raise SystemExit(f"a thread of taos-ws-py failed: {faults}") from None
-        for thread in threads:
-            thread.join()
-        (first_cpu, first), (last_cpu, last) = times
-        return Figures(last - first, last_cpu - first_cpu)
+        return asked_by_threads(connected, question, queries, workers)
 
     return ask
 
