@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 SOURCES := aiotaos benchmarks examples tests
 
-.PHONY: demo test check live failover bench format coverage clean
+.PHONY: demo test check live failover storm bench format coverage clean
 
 demo: .venv/.demo  ## load real sensor data into the embedded server, stream it back, summarise it
 	$(BIN)/python examples/weather.py $(if $(DSN),--dsn "$(DSN)")
@@ -26,6 +26,10 @@ live: .venv/.test  ## the tests against a real TDengine: make live AIOTAOS_TEST_
 
 failover: .venv/.test  ## three servers killed and restarted in turn, for a minute
 	AIOTAOS_FAILOVER_SECONDS=60 $(BIN)/python -m pytest -q tests/test_failover.py
+
+storm: .venv/.test  ## 100,000 queries and 20,000 cancellations over the native road's stand-in
+	AIOTAOS_NATIVE_QUERIES=100000 AIOTAOS_NATIVE_CANCELLED=20000 $(BIN)/python -m pytest -q \
+		tests/native/test_native_queries.py -k "many_queries or cancelled_at_any_moment"
 
 bench: .venv/.bench  ## beside the official clients: make bench DSN=ws://… (without: canned blocks)
 	$(BIN)/python benchmarks/bench.py $(if $(DSN),--dsn "$(DSN)") $(ARGS)

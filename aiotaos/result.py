@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from itertools import islice
@@ -28,6 +27,47 @@ T = TypeVar("T")
 
 _PIECE = 100_000
 """Values that are decoded at a time: some milliseconds."""
+
+
+# Classes, because a generator of contextlib costs several times as much, for each block.
+
+
+class _BeingRead:
+    """Keeps other tasks out of a result.
+
+    Raises:
+        InterfaceError: Another one is reading.
+    """
+
+    __slots__ = ("_result",)
+
+    def __init__(self, result: Result[Any]) -> None:
+        self._result = result
+
+    def __enter__(self) -> None:
+        result = self._result
+        if result._reading:
+            raise InterfaceError("another task is reading this result", req_id=result.req_id)
+        result._reading = True
+
+    def __exit__(self, *error: object) -> None:
+        self._result._reading = False
+
+
+class _GivenUpOnError:
+    """Gives a result up when something is raised."""
+
+    __slots__ = ("_result",)
+
+    def __init__(self, result: Result[Any]) -> None:
+        self._result = result
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, type: type[BaseException] | None, *error: object) -> None:
+        if type is not None:
+            self._result._give_up()
 
 
 class Result(Tabular, Generic[R]):
@@ -273,32 +313,16 @@ class Result(Tabular, Generic[R]):
             self._check_not_closed()
         return self._pieces.popleft()
 
-    @contextlib.contextmanager
-    def _being_read(self) -> Iterator[None]:
-        """Keep other tasks out.
-
-        Raises:
-            InterfaceError: Another one is reading.
-        """
-        if self._reading:
-            raise InterfaceError("another task is reading this result", req_id=self.req_id)
-        self._reading = True
-        try:
-            yield
-        finally:
-            self._reading = False
+    def _being_read(self) -> _BeingRead:
+        """Keep other tasks out."""
+        return _BeingRead(self)
 
     def _check_not_closed(self) -> None:
         if self._closed:
             raise ResultError("the result is closed", req_id=self.req_id)
 
-    @contextlib.contextmanager
-    def _given_up_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._give_up()
-            raise
+    def _given_up_on_error(self) -> _GivenUpOnError:
+        return _GivenUpOnError(self)
 
     async def _fetch_all(self, deadline: Deadline) -> list[R]:
         return await self._read_all(deadline, self._read_rest)

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import os
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -439,18 +440,34 @@ async def test_a_read_is_repeated(native: Native) -> None:
 # Many at once.
 
 
+def resident() -> int:
+    """Memory that the process has, bytes; 0 where nobody tells."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except FileNotFoundError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 async def test_many_queries(native: Native) -> None:
     native.standin.stop_logging()
     connections = [await native.connect() for _ in range(8)]
 
-    async def work(number: int) -> None:
+    async def work(number: int, count: int) -> None:
         conn = connections[number % 8]
-        for n in range(number, COUNT, 64):
+        for n in range(number, count, 64):
             assert await conn.fetchval(f"select {n}") == n
 
-    await asyncio.gather(*map(work, range(64)))
-    await until(lambda: native.standin.count("results") == 0)
+    async def share(count: int) -> None:
+        await asyncio.gather(*(work(number, count) for number in range(64)))
+        await until(lambda: native.standin.count("results") == 0)
+
+    await share(COUNT // 2)
+    threads, memory = set(native_threads()), resident()
+    await share(COUNT // 2)
     assert native.standin.count("queries") >= COUNT
+    assert set(native_threads()) <= threads
+    assert resident() - memory < 8_000_000
 
 
 async def test_the_pool(native: Native) -> None:

@@ -76,7 +76,7 @@ class Signals:
     @property
     def unanswered(self) -> int:
         """How many callbacks have not come; may be asked for on any thread."""
-        return len(self._calls) - len(self._epoll.poll(0))
+        return len(self._calls) - len(self._epoll.poll(0)) if self._calls else 0
 
     def begin(self, call: Signalled, start: Callable[[Callback, int], object]) -> bool:
         """Start a call, whose callback may come within; False if there is no room for it.
