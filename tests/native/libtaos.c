@@ -191,7 +191,7 @@ EXPORT void taos_reset_current_db(TAOS *taos) {
 
 EXPORT const char *taos_get_server_info(TAOS *taos) {
     lock();
-    bool alive = handle_get(taos, CONNECTION) != NULL;
+    bool alive = handle_get(taos, CONNECTION) != NULL && !rule_for("taos_get_server_info");
     unlock();
     return alive ? CLIENT_VERSION : NULL;
 }

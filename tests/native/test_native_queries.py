@@ -304,6 +304,16 @@ async def test_a_refused_statement(
     assert await conn.fetchval("select 1") == 1
 
 
+async def test_a_connection_that_its_server_has_closed(native: Native) -> None:
+    """Then callbacks have no result, which a signal could not tell."""
+    conn = await native.connect()
+    native.standin.rule("taos_get_server_info", code=0x020B)
+    with pytest.raises(ConnectionLost):
+        await conn.execute("insert into t values (1) /* error=0x020b null inline */", timeout=5)
+    assert await conn.fetchval("select 1") == 1
+    assert len(native.standin.log("connect")) == 2
+
+
 @pytest.mark.parametrize("quiet", ["", " fetch_quiet"])
 async def test_a_fetch_that_fails(any_native: Native, quiet: str) -> None:
     conn = await any_native.connect(timestamp="int")
