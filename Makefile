@@ -20,7 +20,7 @@ check: .venv/.dev  ## what a change must pass: format, lint, types, tests, cover
 	$(BIN)/python -m coverage report --include='aiotaos/protocol/*' --fail-under=100
 	$(BIN)/python -m pytest -q --ignore=tests/protocol
 
-live: .venv/.test  ## the tests against a real TDengine: make live AIOTAOS_TEST_DSN=ws://…
+live: .venv/.test  ## the tests against a real TDengine, over both roads: make live AIOTAOS_TEST_DSN=ws://… AIOTAOS_TEST_NATIVE_DSN=taos://…
 	@test -n "$(AIOTAOS_TEST_DSN)" || { echo "set AIOTAOS_TEST_DSN, for example ws://root:taosdata@localhost:6041"; exit 2; }
 	AIOTAOS_TEST_DSN="$(AIOTAOS_TEST_DSN)" $(BIN)/python -m pytest -q tests/live $(ARGS)
 

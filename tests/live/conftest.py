@@ -1,6 +1,7 @@
-"""A real server, given by AIOTAOS_TEST_DSN; a database of its own for every test.
+"""A real server; a database of its own for every test, which runs over each road that is given.
 
-make live AIOTAOS_TEST_DSN=ws://root:taosdata@localhost:6041
+make live AIOTAOS_TEST_DSN=ws://root:taosdata@localhost:6041 \\
+    AIOTAOS_TEST_NATIVE_DSN=taos://root:taosdata@localhost:6030
 """
 
 from __future__ import annotations
@@ -30,14 +31,47 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SLOW = "select count(*) from slow a, slow b, slow c where a.ts = b.ts and b.ts = c.ts"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def dsn() -> str:
-    """The server; without one nothing here can run."""
+@pytest.fixture(scope="session")
+def adapter_dsn() -> str:
+    """The server over WebSocket; without one nothing of that road can run."""
     value = os.environ.get("AIOTAOS_TEST_DSN")
     if not value:
         pytest.skip(
             "needs a real TDengine: set AIOTAOS_TEST_DSN, as in ws://root:taosdata@localhost:6041"
         )
+    return value
+
+
+@pytest.fixture(scope="session")
+def native_dsn() -> str:
+    """The same server over libtaos; without one nothing of that road can run."""
+    value = os.environ.get("AIOTAOS_TEST_NATIVE_DSN")
+    if not value:
+        pytest.skip(
+            "needs a real TDengine and libtaos: set AIOTAOS_TEST_NATIVE_DSN, as in "
+            "taos://root:taosdata@localhost:6030"
+        )
+    return value
+
+
+@pytest.fixture(scope="session")
+def rest_dsn(adapter_dsn: str) -> str:
+    """The same server over HTTP."""
+    scheme, _, rest = adapter_dsn.partition("://")
+    return f"{'https' if scheme.endswith('wss') else 'http'}://{rest}"
+
+
+@pytest.fixture(scope="session", params=["websocket", "native"])
+def road(request: pytest.FixtureRequest) -> str:
+    """The road that a test takes; every one takes both, one after the other."""
+    value: str = request.param
+    return value
+
+
+@pytest.fixture(scope="session")
+def dsn(road: str, request: pytest.FixtureRequest) -> str:
+    """The server over the road of the test."""
+    value: str = request.getfixturevalue("native_dsn" if road == "native" else "adapter_dsn")
     return value
 
 
@@ -259,8 +293,8 @@ def ask_taosrest(taosrest: Any, dsn: str, database: str, sql: str) -> list[Any]:
 
 
 @pytest.fixture(params=["taosws", "taosrest"])
-def official(request: pytest.FixtureRequest, dsn: str) -> Callable[..., Awaitable[None]]:
-    """Asserts that an official client reads the same rows."""
+def official(request: pytest.FixtureRequest, adapter_dsn: str) -> Callable[..., Awaitable[None]]:
+    """Asserts that an official client reads the same rows over its own road."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs
         module = pytest.importorskip(request.param)
@@ -272,7 +306,7 @@ def official(request: pytest.FixtureRequest, dsn: str) -> Callable[..., Awaitabl
         ours = neutral_rows(await result.fetchall(), types, result.precision)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            rows = await asyncio.to_thread(ask, module, dsn, database, sql)
+            rows = await asyncio.to_thread(ask, module, adapter_dsn, database, sql)
         json_text = module.__name__ != "taosrest"
         assert neutral_rows(rows, types, result.precision, json_text=json_text) == ours
         assert ours, "there is something to compare"

@@ -1,4 +1,4 @@
-"""Columns of a real server: the values that were written, in every form, over both roads."""
+"""Columns of a real server: the values that were written, in every form, over every road."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ ROWS = 20_000
 START = 1_709_251_200_000
 
 
-@pytest.fixture(params=["given", "rest"])
-async def conn(request, dsn, make_database):
-    """A connection without a database; its writer speaks the DSN's road."""
-    scheme, _, rest = dsn.partition("://")
-    if request.param == "rest":
-        dsn = f"{'https' if scheme.endswith('wss') else 'http'}://{rest}"
-    async with aiotaos.connect(dsn, timezone="Europe/Berlin", timestamp=int) as conn:
+@pytest.fixture(scope="session", params=["websocket", "native", "rest"])
+def road(request):
+    """The road that is read over; what REST reads is written over WebSocket."""
+    return request.param
+
+
+@pytest.fixture
+async def conn(request, road, dsn, make_database):
+    """A connection without a database."""
+    source = request.getfixturevalue("rest_dsn") if road == "rest" else dsn
+    async with aiotaos.connect(source, timezone="Europe/Berlin", timestamp=int) as conn:
         yield conn
 
 

@@ -18,6 +18,7 @@ from aiotaos import (
     MessageKind,
     TmqError,
 )
+from tests.live import links
 from tests.trouble import Proxy
 
 T0 = 1709251200000
@@ -307,22 +308,34 @@ async def test_commit_while_another_leaves(pair):
     await second.close(commit=True)
 
 
-async def test_a_cut_link(dsn, make, make_topic, write):
+@pytest.fixture
+async def link(road, dsn):
+    """A DSN, and what cuts the connections that are made with it."""
     address = aiotaos.Options.make(dsn).addresses[0]
+    if road == "native":
+        cuts = []
+        yield dsn, lambda: cuts.append(links.cut(address.port))
+        assert cuts[0] > 0
+        return
     if address.host not in ("localhost", "127.0.0.1"):
         pytest.skip("the proxy needs a server on this machine")
-    topic = await make_topic("as stable s")
-    await write(*range(5))
     async with Proxy(address.port) as proxy:
         through = dsn.replace(f"{address.host}:{address.port}", f"127.0.0.1:{proxy.port}")
-        async with make(through, min_poll_rows=1, retry_backoff_ms=1) as consumer:
-            await consumer.subscribe(topic)
-            message = await consumer.poll(10)
-            assert values([message]) == [0]
-            proxy.cut(once=True)
-            await write(*range(5, 8))
-            assert values(await take(consumer, 7)) == [1, 2, 3, 4, 5, 6, 7]
-            await consumer.commit()
+        yield through, lambda: proxy.cut(once=True)
+
+
+async def test_a_cut_link(link, make, make_topic, write):
+    through, cut = link
+    topic = await make_topic("as stable s")
+    await write(*range(5))
+    async with make(through, min_poll_rows=1, retry_backoff_ms=1) as consumer:
+        await consumer.subscribe(topic)
+        message = await consumer.poll(10)
+        assert values([message]) == [0]
+        cut()
+        await write(*range(5, 8))
+        assert values(await take(consumer, 7)) == [1, 2, 3, 4, 5, 6, 7]
+        await consumer.commit()
 
 
 async def test_refusals(dsn, make, make_topic):

@@ -48,7 +48,9 @@ async def test_a_cancelled_query_is_killed(
 async def test_one_that_the_server_does_not_list_yet(
     connect: Any, database: str, slow: Any, until: Any
 ) -> None:
+    """Beside a result that is open: alone on its connection, libtaos stops it at once."""
     conn = await connect(database=database, cancel="kill")
+    result = await conn.query("select v from slow0 order by ts")
     req_id = slow.req_id()
     with pytest.raises(TimeoutError):
         await conn.fetch(slow.sql, req_id=req_id, timeout=0.1)
@@ -60,6 +62,7 @@ async def test_one_that_the_server_does_not_list_yet(
 
     await until(answered)  # long before it would have ended
     await gone(until, slow, req_id)
+    assert await result.fetchall() == [(v,) for v in range(400)]
 
 
 async def test_one_that_ran_for_long_is_killed_by_default(

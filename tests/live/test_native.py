@@ -1,7 +1,6 @@
-"""The native road on a real server, given by AIOTAOS_TEST_NATIVE_DSN.
+"""What the native road alone has, on a real server, given by AIOTAOS_TEST_NATIVE_DSN.
 
-AIOTAOS_TEST_NATIVE_DSN=taos://root:taosdata@localhost:6030; what the other modules here test runs
-over it as well when it is given as AIOTAOS_TEST_DSN.
+What the other modules here test runs over it as well.
 """
 
 from __future__ import annotations
@@ -29,19 +28,15 @@ from aiotaos import (
     TimeoutError,
 )
 from aiotaos.transport.base import Deadline
-from tests.type_matrix import COLUMNS, PRECISIONS, differences, write_all
 
 COUNT = int(os.environ.get("AIOTAOS_NATIVE_QUERIES", "5000"))
 ROWS = 20_000
 
 
-@pytest.fixture(scope="session", autouse=True)
-def dsn() -> str:
-    """The server; without one nothing here can run."""
-    value = os.environ.get("AIOTAOS_TEST_NATIVE_DSN")
-    if not value:
-        pytest.skip("needs a real TDengine and libtaos: set AIOTAOS_TEST_NATIVE_DSN")
-    return value
+@pytest.fixture(scope="session")
+def dsn(native_dsn: str) -> str:
+    """The server; this road alone."""
+    return native_dsn
 
 
 async def gone() -> None:
@@ -49,29 +44,6 @@ async def gone() -> None:
     async with asyncio.timeout(5):
         while any(each.name.startswith("aiotaos-native") for each in threading.enumerate()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-async def test_every_type(connect: Any, make_database: Any, precision: str) -> None:
-    conn = await connect(database=await make_database(precision), timestamp="int")
-    expected = await write_all(conn, precision)
-    result = await conn.query("select * from everything order by ts")
-    assert result.precision.unit == precision
-    for field, (name, column) in zip(result.fields[1:], COLUMNS.items(), strict=True):
-        told = (field.name, field.type, field.length, field.precision, field.scale)
-        wanted = column.field
-        assert told == (name, wanted.type, wanted.length, wanted.precision, wanted.scale)
-    assert differences(await result.fetchall(), expected, ["ts", *COLUMNS]) == []
-
-
-async def test_a_session(connect: Any, database: str) -> None:
-    conn = await connect(database=database)
-    assert conn.server_version == (await conn.fetchval("select server_version()"))
-    assert conn.database == database
-    assert await conn.fetchval("select database()") == database
-    await conn.execute("use information_schema")
-    assert conn.database == "information_schema"
-    await conn.close()
 
 
 async def test_no_database(connect: Any) -> None:
@@ -133,14 +105,6 @@ async def test_a_user_dropped_while_connected(conn: Any, connect: Any, database:
     await conn.execute(f"drop user {user}")
 
 
-async def test_empty_results_and_writes(conn: Any) -> None:
-    await conn.execute("create table t (ts timestamp, v int)")
-    assert await conn.fetch("select * from t where 1 = 0") == []
-    assert await conn.fetch("select * from t") == []
-    assert await conn.execute("insert into t values (1, 1) (2, 2) (3, null)") == 3
-    assert await conn.fetch("select v from t order by ts") == [(1,), (2,), (None,)]
-
-
 async def test_the_time_zone(connect: Any) -> None:
     conn = await connect(timezone="Asia/Tokyo")
     text = "select to_char(to_timestamp('2024-01-01 00:00:00', 'yyyy-mm-dd hh24:mi:ss'), 'hh24:mi')"
@@ -150,16 +114,6 @@ async def test_the_time_zone(connect: Any) -> None:
     utc = await conn.fetchval(sql)
     assert (utc - tokyo).total_seconds() == 9 * 3600
     assert await conn.fetchval(text) == "00:00"
-
-
-async def test_a_large_result(conn: Any, numbers: Any) -> None:
-    await numbers(conn, "n", ROWS)
-    result = await conn.query("select v from n")
-    values = [value async for (value,) in result]
-    assert values == list(range(ROWS))
-    async with await conn.query("select * from n") as result:
-        assert await result.fetchone() is not None
-    assert await conn.fetchval("select count(*) from n") == ROWS
 
 
 async def test_given_up(connect: Any, database: str, slow: Any) -> None:

@@ -1,13 +1,12 @@
 """Subscriptions over the native road, at a real server given by AIOTAOS_TEST_NATIVE_DSN.
 
-``test_consumer.py`` runs over it as well when it is given as AIOTAOS_TEST_DSN.
+``test_consumer.py`` runs over it as well.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,13 +23,10 @@ MakeTopic = Callable[[str], Awaitable[str]]
 Make = Callable[..., Consumer]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def dsn() -> str:
-    """The server; without one nothing here can run."""
-    value = os.environ.get("AIOTAOS_TEST_NATIVE_DSN")
-    if not value:
-        pytest.skip("needs a real TDengine and libtaos: set AIOTAOS_TEST_NATIVE_DSN")
-    return value
+@pytest.fixture(scope="session")
+def dsn(native_dsn: str) -> str:
+    """The server; this road alone."""
+    return native_dsn
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ make live AIOTAOS_TEST_NATIVE_DSN='taos://root:taosdata@localhost:6030?library_p
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -33,16 +32,10 @@ T = 1_700_000_000_000
 NAMED = "insert into ? using m tags(?, ?) values(?, ?)"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def dsn() -> str:
-    """The server; without one nothing here can run."""
-    value = os.environ.get("AIOTAOS_TEST_NATIVE_DSN")
-    if not value:
-        pytest.skip(
-            "needs a real taosd and libtaos: set AIOTAOS_TEST_NATIVE_DSN, as in "
-            "taos://root:taosdata@localhost:6030"
-        )
-    return value
+@pytest.fixture(scope="session")
+def dsn(native_dsn: str) -> str:
+    """The server; this road alone."""
+    return native_dsn
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Both roads to the real server: the same statements give the same values."""
+"""The roads to the real server: each gives the same values for the same statements as REST."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ ZONES = ["America/New_York", "Europe/London", "Asia/Kolkata", "Australia/Lord_Ho
 TIMESTAMPS = ["datetime", "int", "datetime64"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Both = Callable[..., Awaitable[tuple[Any, Any]]]
+REST_ALONE = pytest.mark.parametrize("road", ["websocket"], indirect=True)
 CHANGES = {
     "New York, March": datetime(2024, 3, 10, 7, tzinfo=UTC),
     "New York, November": datetime(2024, 11, 3, 6, tzinfo=UTC),
@@ -42,15 +43,8 @@ CHANGES = {
 
 
 @pytest.fixture
-def rest_dsn(dsn: str) -> str:
-    """The same server, over HTTP."""
-    scheme, _, rest = dsn.partition("://")
-    return f"{'https' if scheme.endswith('wss') else 'http'}://{rest}"
-
-
-@pytest.fixture
 async def both(dsn: str, rest_dsn: str) -> AsyncIterator[Both]:
-    """Connections over WebSocket and over REST, with the same options."""
+    """Connections over the road of the test and over REST, with the same options."""
     async with AsyncExitStack() as stack:
 
         async def open_both(**options: Any) -> tuple[Any, Any]:
@@ -343,6 +337,7 @@ async def test_logins(rest_dsn: str, rest_auth: str) -> None:
     assert missing.value.code == 0x0388
 
 
+@REST_ALONE
 async def test_writes(both: Both, database: str) -> None:
     _, conn = await both(database=database, timezone="America/New_York", compression=True)
     await conn.execute(
@@ -362,6 +357,7 @@ async def test_writes(both: Both, database: str) -> None:
     assert await conn.fetch("select * from t where i > 0 order by i") == rows
 
 
+@REST_ALONE
 @pytest.mark.parametrize("rest_auth", ["basic", "taosd"])
 async def test_lines(rest_dsn: str, database: str, rest_auth: str) -> None:
     async with aiotaos.connect(
@@ -390,6 +386,7 @@ async def test_lines(rest_dsn: str, database: str, rest_auth: str) -> None:
         assert await conn.fetchval("select count(*) from j") == 1
 
 
+@REST_ALONE
 async def test_a_pool(rest_dsn: str, database: str) -> None:
     async with aiotaos.create_pool(rest_dsn, max_size=4, database=database) as pool:
         await pool.execute("create table t (ts timestamp, v int)")
@@ -398,6 +395,7 @@ async def test_a_pool(rest_dsn: str, database: str) -> None:
         assert await pool.fetch("select v from t order by ts") == [(n,) for n in range(20)]
 
 
+@REST_ALONE
 async def test_a_query_that_is_given_up(rest_dsn: str, slow: Any) -> None:
     """It is stopped on the server, and the connection goes on."""
     database = slow._conn.database
