@@ -141,7 +141,10 @@ EXPORT void taos_close(TAOS *taos) {
 EXPORT void taos_kill_query(TAOS *taos) {
     if (taos == NULL) return;
     lock();
-    if (handle_get(taos, CONNECTION) != NULL) end_jobs(taos, NULL, false, QUERY_KILLED);
+    if (handle_get(taos, CONNECTION) != NULL) {
+        log_event("kill", "");
+        end_jobs(taos, NULL, false, QUERY_KILLED);
+    }
     unlock();
 }
 

@@ -106,6 +106,7 @@ async def test_closed_with_queries_under_way(native: Native) -> None:
     result = await conn.query("select 1 /* rows=10 block=5 fetch_after=1 fetch_never */")
     assert (await result.fetchone())[1] == 0
     await conn.close()
+    assert len(native.standin.log("kill")) == 1  # closing alone stops nothing
     assert all(isinstance(error, InterfaceError) for error in await asyncio.gather(*tasks))
     with pytest.raises(InterfaceError):
         await result.fetchall()
