@@ -142,7 +142,7 @@ EXPORT void taos_kill_query(TAOS *taos) {
     if (taos == NULL) return;
     lock();
     if (handle_get(taos, CONNECTION) != NULL) {
-        log_event("kill", "");
+        log_event("kill", ", \"outstanding\": %d", (int)counted(COUNT_outstanding));
         end_jobs(taos, NULL, false, QUERY_KILLED);
     }
     unlock();
