@@ -286,13 +286,13 @@ async def consume(
         cutter = Cutter(proxy, seen, cuts, chance)
         cutting = asyncio.create_task(cutter.run())
         try:
-            while await _read(dsn, topic, seen, cutter, patience, options):
+            while await read_on(dsn, topic, seen, cutter, patience, options):
                 pass
             seen.check()
             await cutting
             assert cutter.done.total() == cuts
             # What was not committed comes again to the next member of the group, and nothing else.
-            await _read(dsn, topic, seen, cutter, patience / 5, options, rest=True)
+            await read_on(dsn, topic, seen, cutter, patience / 5, options, rest=True)
         finally:
             cutting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -301,7 +301,7 @@ async def consume(
     return seen
 
 
-async def _read(
+async def read_on(
     dsn: str,
     topic: str,
     seen: Seen,

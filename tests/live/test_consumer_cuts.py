@@ -16,7 +16,7 @@ import pytest
 
 import aiotaos
 from aiotaos import Options
-from tests.cuts import QUICK, TOPICS, Cutter, Log, Seen, _read, consume, fill, seeded, survey
+from tests.cuts import QUICK, TOPICS, Cutter, Log, Seen, consume, fill, read_on, seeded, survey
 from tests.live import links
 
 ROWS = int(os.environ.get("AIOTAOS_CUT_ROWS", "400000"))
@@ -89,13 +89,13 @@ async def consume_natively(
     cutter.gives_up_always = topic.endswith("_query")
     async with asyncio.TaskGroup() as group:
         cutting = group.create_task(cutter.run())
-        while await _read(dsn, topic, seen, cutter, 40.0, options):
+        while await read_on(dsn, topic, seen, cutter, 40.0, options):
             pass
         seen.check()
         await cutting
     assert link.count > 0
     # What was not committed comes again to the next member of the group, and nothing else.
-    await _read(dsn, topic, seen, cutter, 8.0, options, rest=True)
+    await read_on(dsn, topic, seen, cutter, 8.0, options, rest=True)
 
 
 @pytest.mark.timeout(300)

@@ -43,12 +43,12 @@
  *   fetch_quiet        the error is told with 0 rows, and by taos_errno(res) alone
  * Prepared statements carry directives too; they count when the statement is executed.
  *
- * THE LOG has these kinds of events: option, config, connect, connection_option, mode, kill; query
- * and insert (sql, reqid, async); schemaless (lines and how they are to be read); execute, of a prepared
- * statement: api ("stmt" or "stmt2"), sql, reqid, rows, and binds, a list of what each call of a
- * bind function gave: table, tags, column (-1: all) and columns. Tags and columns are lists of
- * {"type", "values"}: each value its bytes in hex, null, or "none" (is_null 2). Then prepare;
- * subscribe, commit, seek of consumers; raw_block.
+ * THE LOG has these kinds of events: option, config, connect, connection_option, mode, kill;
+ * query and insert (sql, reqid, async); schemaless (lines and how they are to be read); execute,
+ * of a prepared statement: api ("stmt" or "stmt2"), sql, reqid, rows, and binds, a list of what
+ * each call of a bind function gave: table, tags, column (-1: all) and columns. Tags and columns
+ * are lists of {"type", "values"}: each value its bytes in hex, null, or "none" (is_null 2). Then
+ * prepare; subscribe, commit, seek of consumers; raw_block.
  *
  * GENERATED ROWS. Column 0 is the TIMESTAMP `ts`, 1700000000000 + row; column k is `c<k>`, by turns
  * a BIGINT (row), DOUBLE (row / 2; NULL where row % 5 == 4), VARCHAR(16) ("s<row>", NULL where
