@@ -106,6 +106,8 @@ class ConsumerOptions:
                 continue
             if name in _BY_KEYWORD:
                 properties[_BY_KEYWORD[name]] = value
+            elif "." in name:
+                properties[name] = value
             else:
                 given[name] = value
         known = {*OptionArguments.__annotations__, *_BY_KEYWORD}

@@ -177,7 +177,7 @@ class Options:
             This and the next three hold for the whole process, from its first native connection
             on.
         config_dir: Directory of the taos.cfg that libtaos reads; None: libtaos' own.
-        charset: Encoding of text in libtaos, as ``UTF-8``; None: that of the system.
+        charset: Encoding of text in libtaos: ``UTF-8``, which is the default; there is no other.
         locale: Locale of libtaos, as ``en_US.UTF-8``; None: the system's.
     """
 
@@ -393,6 +393,14 @@ def _text(name: str, value: object) -> str:
     return _encodable(name, value)
 
 
+def _charset(name: str, value: object) -> str:
+    if not isinstance(value, str) or value.lower() not in ("utf-8", "utf8"):
+        raise InterfaceError(
+            f"{name}: expected UTF-8, in which libtaos is given all text, got {value!r}"
+        )
+    return "UTF-8"
+
+
 def _secret(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise InterfaceError(f"{name}: expected a string, got {type(value).__name__}")
@@ -592,7 +600,7 @@ _PARAMETERS: dict[str, Callable[[str, object], object]] = {
     "library_path": _text,
     "client_driver": _client_driver,
     "config_dir": _text,
-    "charset": _text,
+    "charset": _charset,
     "locale": _text,
 }
 _OF_ROAD = {"data": Road.EMBEDDED} | dict.fromkeys(

@@ -352,7 +352,7 @@ class Verbs(ABC, Generic[R]):
             Number of rows written.
 
         Raises:
-            SchemalessError: A line is refused; the message names it.
+            SchemalessError: A line is refused; the message quotes what TDengine could not read.
             InterfaceError: An argument cannot be what it is.
         """
         self._check()

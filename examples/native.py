@@ -17,7 +17,7 @@ from aiotaos.transport.native.loading import load
 ROWS = 20_000
 TASKS = 200
 START = 1_709_251_200_000  # 2024-03-01T00:00:00Z, in milliseconds
-DSN = "taos://root:taosdata@localhost:6030?library_path=/usr/lib/libtaos.so"
+DSN = "taos://root:taosdata@localhost:6030"
 
 
 async def run(dsn: str) -> None:

@@ -91,6 +91,18 @@ WAYS = {
 
         asyncio.run(main())
     """,
+    "libtaos looks for a server": """
+        import ctypes
+        ctypes.CDLL(sys.argv[3]).standin_rule(b"taos_connect", 0, None, ctypes.c_int64(-1), 1)
+
+        async def main():
+            try:
+                await aiotaos.connect(dsn + "&connect_timeout=0.1&conn_retries=0")
+            except aiotaos.TimeoutError:
+                print("end", flush=True)
+
+        asyncio.run(main())
+    """,
     "closed in good order": """
         async def main():
             conn = await opened()
@@ -106,10 +118,12 @@ WAYS = {
 }
 
 
-def run(body: str, dsn: str, slots: int = SLOTS) -> subprocess.CompletedProcess[str]:
+def run(
+    body: str, dsn: str, slots: int = SLOTS, library: str = ""
+) -> subprocess.CompletedProcess[str]:
     program = PRELUDE + textwrap.dedent(body)
     return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", program, dsn, str(slots)],
+        [sys.executable, "-X", "faulthandler", "-c", program, dsn, str(slots), library],
         capture_output=True,
         encoding="utf-8",
         timeout=20,
@@ -120,7 +134,8 @@ def run(body: str, dsn: str, slots: int = SLOTS) -> subprocess.CompletedProcess[
 @pytest.mark.parametrize("slots", [SLOTS, 0], ids=["signals", "callbacks"])
 @pytest.mark.parametrize("way", WAYS)
 def test_the_end_of_the_process(standin: Standin, open_port: int, way: str, slots: int) -> None:
-    done = run(WAYS[way], f"taos://127.0.0.1:{open_port}?library_path={standin.path}", slots)
+    dsn = f"taos://127.0.0.1:{open_port}?library_path={standin.path}"
+    done = run(WAYS[way], dsn, slots, str(standin.path))
     assert (done.stdout, done.returncode) == ("end\n", 0), done.stderr
     for word in ("Fatal", "Segmentation", "Exception ignored"):
         assert word not in done.stderr

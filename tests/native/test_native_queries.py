@@ -29,7 +29,7 @@ from aiotaos import (
 )
 from aiotaos.protocol.encode import encode_block
 from aiotaos.transport.base import Deadline
-from aiotaos.transport.native import news, signals
+from aiotaos.transport.native import news, opening, signals
 from aiotaos.transport.native.calls import Library
 from aiotaos.transport.native.loading import load
 from tests.native.conftest import Native, native_threads
@@ -81,6 +81,7 @@ async def test_a_session(any_native: Native) -> None:
 
 async def test_the_end_of_a_session(native: Native) -> None:
     conn = await native.connect()
+    await conn.execute(f"insert into t values {'(1, 2) ' * 6000}")  # too long for the loop
     assert native_threads() != []
     await conn.close()
     assert native.standin.count("connections") == 0
@@ -234,12 +235,34 @@ async def test_libraries_without_drivers(old_standin: Standin, open_port: int, c
     [
         ("auth", AUTH),
         ("client_driver", "websocket"),
-        *((name, "x") for name in ("library_path", "config_dir", "charset", "locale")),
+        ("charset", "UTF-8"),
+        *((name, "x") for name in ("library_path", "config_dir", "locale")),
     ],
 )
 def test_options_of_other_roads(name: str, value: str) -> None:
     with pytest.raises(InterfaceError, match=f"{name} is an option of taos:// alone"):
         aiotaos.connect("ws://localhost", **{name: value})
+
+
+async def test_the_encoding_is_always_told(native: Native) -> None:
+    await native.connect()
+    assert load(native.standin.path).settings["charset"] == "UTF-8"
+    await native.connect(charset="utf8")
+
+
+@pytest.mark.parametrize("value", ["GBK", "ISO-8859-1", "", 7])
+def test_other_encodings(value: Any) -> None:
+    with pytest.raises(InterfaceError, match=f"charset: expected UTF-8, .* got {value!r}"):
+        aiotaos.connect("taos://localhost", charset=value)
+
+
+async def test_the_port_of_another_server(native: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_ADAPTER_PORT", native.port)
+    native.standin.rule("taos_connect", hold=True)
+    with pytest.raises(TimeoutError, match="taos:// wants taosd's, 6030"):
+        await native.connect(connect_timeout=0.05)
+    native.standin.release("taos_connect")
+    await until(lambda: native.standin.count("connections") == 0)
 
 
 # Queries.

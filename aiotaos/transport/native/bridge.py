@@ -188,6 +188,27 @@ class Bridge:
         """
         return self._submit(self._waiting, call, *args, **kwargs)
 
+    @staticmethod
+    def apart(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run what may last longer than the process is to live, on a thread of its own.
+
+        The process ends without it: libtaos waits for minutes where somebody listens who is not
+        taosd.
+        """
+        work: Future[T] = Future()
+        work.set_running_or_notify_cancel()
+
+        def run() -> None:
+            try:
+                found = call(*args, **kwargs)
+            except BaseException as error:
+                work.set_exception(error)
+            else:
+                work.set_result(found)
+
+        threading.Thread(target=run, name="aiotaos-native-connecting", daemon=True).start()
+        return work
+
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run what is short on a thread.
 

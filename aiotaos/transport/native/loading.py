@@ -262,16 +262,17 @@ def _load_driver(taosc: Taosc, driver: ClientDriver) -> None:
 
 def _is_new(taosc: Taosc, name: str, value: str) -> bool:
     known = taosc.settings.get(name)
+    label = "client_driver" if name == "driver" else name
     if known == value:
         return False
     if known is not None:
         raise InterfaceError(
-            f"{name}: {value!r} is wanted, but {known!r} is set already; libtaos has one for the "
+            f"{label}: {value!r} is wanted, but {known!r} is set already; libtaos has one for the "
             "whole process"
         )
     if taosc.started:
         raise InterfaceError(
-            f"{name}: {value!r} comes too late; libtaos takes it before the first connection of "
+            f"{label}: {value!r} comes too late; libtaos takes it before the first connection of "
             "the process only"
         )
     return True
@@ -282,6 +283,8 @@ def _set(taosc: Taosc, name: str, value: str) -> None:
     if answer:
         code, text = taosc.error()
         detail = f"[0x{code or plain_code(answer):04X}] {text}" if code else f"it answers {answer}"
+        if name == "locale":
+            detail += "; it must be installed on this machine"
         raise InterfaceError(f"{name}: libtaos refuses {value!r}: {detail}")
 
 

@@ -26,6 +26,7 @@ from .reaching import knock, late, loaded
 from .session import NativeTransport
 from .structs import ConnectionMode, ConnectionOption
 
+_ADAPTER_PORT = 6041
 _UNREACHABLE = LOST | {0x0015}  # its name cannot be resolved
 
 
@@ -79,15 +80,21 @@ async def open_native(
 async def _connected(
     bridge: Bridge, options: Options, address: Address, endpoint: str, deadline: Deadline
 ) -> _Opened:
-    work = bridge.waiting(_connect, options, address, endpoint)
+    work = bridge.apart(_connect, options, address, endpoint)
     try:
         async with asyncio.timeout_at(deadline.when):
             return await asyncio.wrap_future(work)
     except BaseException as error:
         work.add_done_callback(_close_late)
         if isinstance(error, builtins.TimeoutError) and not isinstance(error, Error):
-            raise late(endpoint, deadline) from error
+            raise late(endpoint, deadline, _hint(options, address)) from error
         raise
+
+
+def _hint(options: Options, address: Address) -> str:
+    if address.port != _ADAPTER_PORT or options.client_driver == "websocket":
+        return ""
+    return f"; {_ADAPTER_PORT} is taosAdapter's port as a rule, taos:// wants taosd's, 6030"
 
 
 def _close_late(work: Future[_Opened]) -> None:

@@ -137,6 +137,11 @@ class Declaration:
         self.__doc__ = declared.__doc__
         self._declared = declared
 
+    def __repr__(self) -> str:
+        hints = self._declared.__annotations__.copy()
+        result = hints.pop("return")
+        return f"{self.name}({', '.join(f'{k}: {v}' for k, v in hints.items())}) -> {result}"
+
     def __get__(self, functions: Functions | None, owner: type) -> object:
         return self if functions is None else functions.resolve(self)
 

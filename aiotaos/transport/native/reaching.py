@@ -33,9 +33,9 @@ async def knock(address: Address, endpoint: str, deadline: Deadline) -> None:
     transport.abort()
 
 
-def late(endpoint: str, deadline: Deadline) -> Error:
+def late(endpoint: str, deadline: Deadline, hint: str = "") -> Error:
     """The error for a session that is not there in time."""
-    return TimeoutError(f"no answer within {deadline.seconds:.3g} s", endpoint=endpoint)
+    return TimeoutError(f"no answer within {deadline.seconds:.3g} s{hint}", endpoint=endpoint)
 
 
 def loaded(options: Options) -> Taosc:
@@ -46,11 +46,13 @@ def loaded(options: Options) -> Taosc:
         NotSupportedError: It is too old to have drivers.
     """
     taosc = load(options.library_path)
+    known = taosc.settings
     configure(
         taosc,
         driver=options.client_driver,
         config_dir=options.config_dir,
-        charset=options.charset,
+        # All text goes to libtaos and comes from it in UTF-8, whatever taos.cfg and system say.
+        charset=options.charset or (None if "charset" in known or taosc.started else "UTF-8"),
         locale=options.locale,
         # Without a time zone of connections, that of the process takes its place.
         timezone=None if taosc.has("taos_options_connection") else options.timezone,
