@@ -14,9 +14,13 @@ from .base import Deadline
 
 T = TypeVar("T")
 
+_PAUSES = 10  # times as long as it takes to look at all replies
+
 
 def fail(reply: asyncio.Future[Any], error: BaseException) -> None:
-    """Give an error to who waits, if there is anybody."""
+    """Give an error to who waits, if there is anybody, and still a loop."""
+    if reply.get_loop().is_closed():
+        return
     reply.set_exception(error)
     reply.exception()  # whoever waits has it; nobody need wait
 
@@ -67,7 +71,9 @@ class Alarm:
 
     def _ring(self) -> None:
         """Fail the replies whose time is over, and wait for the next one's."""
-        now, self._at = self._at, math.inf
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        now, self._at = max(self._at, began), math.inf
         self._timer = None
         following = math.inf
         for reply, (when, late) in list(self._waits.items()):
@@ -78,4 +84,6 @@ class Alarm:
             else:
                 fail(reply, late())
         if following < math.inf:
-            self._set(following)
+            # All are looked at each time; with thousands, a tenth of the loop's time may go there.
+            ended = clock()
+            self._set(max(following, ended + _PAUSES * (ended - began)))

@@ -466,9 +466,59 @@ async def test_a_read_is_repeated(native: Native) -> None:
     task = asyncio.create_task(conn.fetchval("select 3 /* hold=a */"))
     await until(lambda: native.standin.count("outstanding") == 1)
     await error_of(conn.execute("insert into t values (2) /* error=0x000b */"))
-    await until(lambda: len(native.standin.log("connect")) == 2)
-    await until(lambda: native.standin.release("a") or task.done())
+    await until(lambda: native.standin.count("outstanding") == 2)  # the first goes on as well
+    native.standin.release("a")
     assert await task == 3
+
+
+@pytest.mark.parametrize("count", [2, 20, 100])
+async def test_lost_with_others_under_way(native: Native, count: int) -> None:
+    """All of them say so, in one turn of the loop: the first ends the session for the others."""
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(10):
+        conn = await native.connect(conn_retries=0)
+        sql = "insert into t values (1) /* hold=a error=0x000b */"
+        tasks = [asyncio.create_task(error_of(conn.execute(sql))) for _ in range(count)]
+        await until(lambda: native.standin.count("outstanding") == count)
+        native.standin.release("a")
+        errors = await asyncio.gather(*tasks)
+        assert all(isinstance(error, ConnectionLost) for error in errors)
+        await conn.close()
+        await until(lambda: native.standin.count("outstanding") == 0)
+        await until(lambda: native_threads() == [])
+    assert native.standin.left() == {}
+    assert native.standin.log("kill") == []  # libtaos must not be asked to, of a lost connection
+    assert len(os.listdir("/dev/fd")) <= before
+
+
+async def test_a_signal_handler_that_raises(native: Native, monkeypatch: Any) -> None:
+    """A call that was begun keeps its place until it is answered, whatever is raised meanwhile."""
+
+    class Interrupted(BaseException):
+        pass
+
+    conn = await native.connect()
+    query = conn._session.transport._results._taosc.taos_query_a_with_reqid
+    interrupted: list[int] = []
+
+    def interrupt(*arguments: Any) -> None:
+        query(*arguments)
+        if b"hold" in arguments[1]:
+            interrupted.append(1)
+            raise Interrupted
+
+    taosc = conn._session.transport._results._taosc
+    monkeypatch.setitem(taosc.__dict__, "taos_query_a_with_reqid", interrupt)
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            await conn.fetch("select 5 /* hold=a */")
+    for n in range(20):
+        assert await conn.fetchval(f"select {n}") == n
+    assert len(interrupted) == 3
+    native.standin.release("a")
+    await until(lambda: native.standin.count("results") == 0)
+    for n in range(20):
+        assert await conn.fetchval(f"select {n}") == n
 
 
 # Many at once.

@@ -29,7 +29,7 @@ from ...errors import InterfaceError
 from ...home import after_fork
 from .handles import Handle
 from .prototypes import Callback
-from .signals import COUNTING, Signals
+from .signals import COUNTING, NOT_BEGUN, Signals
 from .structs import TAOS_ASYNC_FN
 from .taosc import Taosc
 
@@ -132,7 +132,10 @@ class Bridge:
         self._busy = 0  # calls on its threads
         self._waiting = ThreadPoolExecutor(_WAITING, "aiotaos-native-waiting")
         self._working = ThreadPoolExecutor(_WORKING, "aiotaos-native")
-        self._signals = Signals(loop) if COUNTING is not None else None
+        self._signals: Signals | None = None
+        if COUNTING is not None:
+            with contextlib.suppress(OSError):  # there are no more descriptors
+                self._signals = Signals(loop)
 
     @classmethod
     def enter(cls) -> Bridge:
@@ -163,6 +166,8 @@ class Bridge:
         wait = wait and not self._busy
         self._waiting.shutdown(wait=wait)
         self._working.shutdown(wait=wait)
+        if self._loop.is_closed():
+            self._lose()
         if self._signals is None or _is_ending:
             return
         if threading.get_ident() == self._thread or self._loop.is_closed():
@@ -172,6 +177,11 @@ class Bridge:
             self._loop.call_soon_threadsafe(self._signals.end)
         except RuntimeError:  # it has ended meanwhile
             self._signals.end()
+
+    def disarm(self) -> None:
+        """In a process that was forked off."""
+        if self._signals is not None:
+            self._signals.disarm()
 
     @property
     def unanswered(self) -> int:
@@ -224,15 +234,17 @@ class Bridge:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Future[T]:
-        work = threads.submit(call, *args, **kwargs)
+        def run() -> T:
+            try:
+                return call(*args, **kwargs)
+            finally:
+                with _lock:
+                    self._busy -= 1
+
+        work = threads.submit(run)
         with _lock:
             self._busy += 1
-        work.add_done_callback(self._is_done)
         return work
-
-    def _is_done(self, work: Future[Any]) -> None:
-        with _lock:
-            self._busy -= 1
 
     def soon(self, call: Callable[[], object]) -> None:
         """Run what is short on a thread, whenever; here and now if the threads have ended."""
@@ -267,8 +279,9 @@ class Bridge:
     ) -> None:
         """Start a call.
 
-        ``start`` gets the callback and its user data, and calls libtaos; it must raise if it has
-        not done so. With ``by_signal`` the callback may be a signal: it always has a result.
+        ``start`` gets the callback and its user data, and calls libtaos; it must raise one of
+        :data:`.signals.NOT_BEGUN` if it has not done so. With ``by_signal`` the callback may be a
+        signal: it always has a result.
 
         Raises:
             InterfaceError: The process is ending.
@@ -286,7 +299,7 @@ class Bridge:
         _pending[number] = call
         try:
             start(_CALLBACK, number)
-        except BaseException:
+        except NOT_BEGUN:
             _pending.pop(number, None)
             raise
 
@@ -387,6 +400,8 @@ def _forked() -> None:
     """In a process that was forked off, nothing that was begun ends."""
     global _lock
     _lock = threading.RLock()
+    for bridge in _bridges.values():
+        bridge.disarm()
     _pending.clear()
     _connections.clear()
     _libraries.clear()

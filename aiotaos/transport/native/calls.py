@@ -15,7 +15,7 @@ from .bridge import Bridge, Call
 from .handles import Handle
 from .prototypes import Callback
 from .rows import fetched_columns
-from .signals import COUNTING
+from .signals import COUNTING, NOT_BEGUN
 from .structs import TAOS_FIELD_E
 from .taosc import Taosc, plain_code
 
@@ -68,13 +68,14 @@ class Library:
         if self.has_signals:
             self._rows, self._is_null = ctypes.c_int(), ctypes.c_bool()
             self._nulls = taosc.quick("taos_is_null_by_column")
-            self._server_info = taosc.quick("taos_get_server_info")
-            self._server_info.restype = ctypes.c_void_p  # type: ignore[attr-defined]
+        self._server_info = taosc.quick("taos_get_server_info")
+        self._server_info.restype = ctypes.c_void_p  # type: ignore[attr-defined]
 
     def stands(self, connection: int) -> bool:
         """Whether a connection was not closed by its server (KILL CONNECTION), as far as known.
 
-        If it was, there are callbacks without a result.
+        If it was, there are callbacks without a result, and libtaos 3.3.7 frees results twice when
+        it is told to stop its queries.
         """
         return self._server_info(connection) is not None
 
@@ -326,7 +327,7 @@ class Fetch(Call):
                 lambda callback, number: fetch(handle.address, callback, number),
                 by_signal=self._library.has_signals,
             )
-        except BaseException:
+        except NOT_BEGUN:
             handle.release()
             raise
 

@@ -71,6 +71,7 @@ class Results:
 
     def end(self, error: EndOfCall) -> Callable[[], None]:
         """Fail what waits; gives what frees the results, to be called on a thread."""
+        is_lost = self._connection.lost is not None  # then there is nothing to be stopped
         calls, self._calls = list(self._calls.values()), {}
         readings, self._readings = list(self._readings), set()
         self._awaited = 0
@@ -83,11 +84,11 @@ class Results:
 
         def free() -> None:
             for reading in readings:
-                if reading.is_fetching and reading.may_be_stopped:
+                if reading.is_fetching and reading.may_be_stopped and not is_lost:
                     self._stop(reading.handle)
                 else:
                     reading.handle.close()
-            if calls:
+            if calls and not is_lost:
                 self._stop_all()
 
         return free
@@ -101,7 +102,8 @@ class Results:
         """Stop what runs on the connection, where libtaos can."""
         handle = self._connection.handle
         if self._can_stop and handle.hold():
-            self._taosc.taos_kill_query(handle.address)
+            if self._library.stands(handle.address):
+                self._taosc.taos_kill_query(handle.address)
             handle.release()
 
     async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
@@ -121,9 +123,10 @@ class Results:
         self._start(call, len(data))
         reply = call.reply
         try:
-            return await self._connection.alarm.within(
-                deadline, reply, lambda: self._late(call, deadline)
-            )
+            return await self._alarm.within(deadline, reply, lambda: self._late(call, deadline))
+        except GeneratorExit:  # there is no loop any more
+            call.is_given_up = True
+            raise
         except BaseException:
             self._give_up(call, deadline.elapsed)
             raise
@@ -156,6 +159,8 @@ class Results:
             start()
         except BaseException:
             self._forget(call)
+            call.is_given_up = True  # it may have begun
+            call.reply.cancel()
             raise
 
     def _forget(self, call: Query) -> None:
@@ -274,7 +279,7 @@ class Results:
             self.request_block(result)
             fetch = reading.fetch
             assert fetch is not None
-            data = await self._connection.alarm.within(
+            data = await self._alarm.within(
                 deadline, fetch.reply, lambda: self._late_block(result, deadline)
             )
             reading.fetch = None

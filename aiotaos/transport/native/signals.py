@@ -20,9 +20,10 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from ...errors import Error
 from .structs import TAOS_ASYNC_FN
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ class Signalled(Protocol):
 
     def arrive_late(self, result: int) -> None:
         """Free what has come; on any thread, there is no loop any more."""
+
+
+class NotBegun(Exception):
+    """libtaos has refused to begin something, so that there will be no callback."""
+
+
+NOT_BEGUN = (ctypes.ArgumentError, Error, NotBegun)
+"""What is raised where a call was not begun. After anything else, as that of a signal handler that
+runs when the function has returned, its callback may come, and needs what it was given."""
 
 
 def _counting() -> Callback | None:
@@ -69,6 +79,8 @@ class Signals:
         self._loop = loop
         self._calls: dict[int, Signalled] = {}
         self._free: list[int] = []
+        self._depth = 0  # of what is being delivered
+        self._has_ended = False
         self._epoll = select.epoll()
         # One descriptor for all: the loop has nothing to do for a slot that comes and goes.
         loop.add_reader(self._epoll.fileno(), self._ready)
@@ -83,6 +95,8 @@ class Signals:
 
         ``start`` is as that of :meth:`.bridge.Bridge.begin`.
         """
+        if self._has_ended:
+            return False
         if self._free:
             slot = self._free.pop()
         elif len(self._calls) < SLOTS:
@@ -97,30 +111,55 @@ class Signals:
         assert COUNTING is not None
         try:
             start(COUNTING, slot)
-        except BaseException:
+        except NOT_BEGUN:
             del self._calls[slot]
             self._free.append(slot)
             raise
-        self._look(slot)
+        self._deliver((slot,))
         return True
 
     def _ready(self) -> None:
-        for slot, _ in self._epoll.poll(0):
-            self._look(slot)
+        self._deliver([slot for slot, _ in self._epoll.poll(0)])
 
-    def _look(self, slot: int) -> None:
+    def _deliver(self, slots: Iterable[int]) -> None:
+        self._depth += 1
+        try:
+            for slot in slots:
+                # What is delivered may end the last session of the loop, and so this.
+                if not self._has_ended and (answer := self._take(slot)) is not None:
+                    call, result = answer
+                    call.arrive(result)
+        finally:
+            self._depth -= 1
+            if self._has_ended and not self._depth:
+                self._finish()
+
+    def _take(self, slot: int) -> tuple[Signalled, int] | None:
         try:
             result = os.eventfd_read(slot)
         except BlockingIOError:
-            return
+            return None
         call = self._calls.pop(slot)
         self._free.append(slot)
-        call.arrive(result)
+        return call, result
 
     def end(self) -> None:
         """The loop needs it no more, or has ended; callbacks that are still to come are awaited."""
+        if self._has_ended:
+            return
+        self._has_ended = True
         if not self._loop.is_closed():
             self._loop.remove_reader(self._epoll.fileno())
+        if not self._depth:
+            self._finish()
+
+    def disarm(self) -> None:
+        """In a process that was forked off: what comes is the parent's."""
+        self._has_ended = True
+        self._depth = 1  # never to be finished
+        self._calls.clear()
+
+    def _finish(self) -> None:
         if self._calls:
             threading.Thread(target=self._outlive, name="aiotaos-native-late", daemon=True).start()
         else:
@@ -130,9 +169,9 @@ class Signals:
         # Until then the descriptors must not be closed: others would get their numbers.
         while self._calls:
             for slot, _ in self._epoll.poll():
-                result = os.eventfd_read(slot)
-                self._free.append(slot)
-                self._calls.pop(slot).arrive_late(result)
+                if (answer := self._take(slot)) is not None:
+                    call, result = answer
+                    call.arrive_late(result)
         self._close()
 
     def _close(self) -> None:

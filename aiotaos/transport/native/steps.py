@@ -18,11 +18,12 @@ from .bridge import Bridge, Call
 from .calls import Failure
 from .connection import Connection, EndOfCall
 from .handles import Handle
+from .signals import NotBegun
 
 T = TypeVar("T")
 
 
-class Refused(Exception):
+class Refused(NotBegun):
     """libtaos has refused something.
 
     Attributes:
@@ -147,6 +148,7 @@ class Steps:
     def end(self, error: EndOfCall) -> Callable[[], None]:
         """Fail what waits; gives what stops what is executed, to be called on a thread."""
         executes = False
+        is_lost = self._connection.lost is not None
         for step in self._running:
             executes = executes or step.executes
             if not step.reply.done():
@@ -154,7 +156,7 @@ class Steps:
 
         def stop() -> None:
             connection, taosc = self._connection.handle, self._connection.taosc
-            if executes and taosc.has("taos_kill_query") and connection.hold():
+            if executes and not is_lost and taosc.has("taos_kill_query") and connection.hold():
                 taosc.taos_kill_query(connection.address)
                 connection.release()
 
