@@ -294,6 +294,10 @@ CONCURRENT_ONES = (
     Contestant("aiotaos, one connection", at_once(concurrency.over_one_connection(TASKS))),
     Contestant(f"aiotaos, pool of {POOL}", at_once(concurrency.over_pool(TASKS, size=POOL))),
     Contestant(
+        "aiotaos, native, one connection",
+        at_once(concurrency.over_one_connection(TASKS), over_libtaos=True),
+    ),
+    Contestant(
         f"aiotaos, native, pool of {NATIVE_POOL}",
         at_once(concurrency.over_pool(TASKS, size=NATIVE_POOL), over_libtaos=True),
     ),
