@@ -54,7 +54,9 @@ runs when the function has returned, its callback may come, and needs what it wa
 
 def _counting() -> Callback | None:
     """``eventfd_write`` as a callback of libtaos, None where it cannot be one."""
-    if sys.platform != "linux" or ctypes.sizeof(ctypes.c_void_p) != ctypes.sizeof(ctypes.c_uint64):
+    if sys.platform != "linux" or not hasattr(os, "eventfd"):
+        return None
+    if ctypes.sizeof(ctypes.c_void_p) != ctypes.sizeof(ctypes.c_uint64):
         return None
     try:
         function = ctypes.CDLL(None).eventfd_write
