@@ -112,6 +112,8 @@ WAYS = {
             await asyncio.gather(task, return_exceptions=True)
 
         asyncio.run(main())
+        for thread in set(threading.enumerate()) - {threading.main_thread()}:
+            thread.join(5)
         assert threading.active_count() == 1
         print("end", flush=True)
     """,

@@ -85,7 +85,7 @@ async def test_the_end_of_a_session(native: Native) -> None:
     assert native_threads() != []
     await conn.close()
     assert native.standin.count("connections") == 0
-    assert native_threads() == []
+    await until(lambda: native_threads() == [])
     with pytest.raises(InterfaceError, match="closed"):
         await conn.fetchval("select 1")
 
@@ -106,6 +106,7 @@ async def test_closed_with_queries_under_way(native: Native) -> None:
     tasks = [asyncio.create_task(error_of(conn.fetchval(NEVER))) for _ in range(5)]
     result = await conn.query("select 1 /* rows=10 block=5 fetch_after=1 fetch_never */")
     assert (await result.fetchone())[1] == 0
+    await until(lambda: native.standin.count("outstanding") == 6)
     await conn.close()
     assert len(native.standin.log("kill")) == 1  # closing alone stops nothing
     assert all(isinstance(error, InterfaceError) for error in await asyncio.gather(*tasks))
@@ -305,6 +306,24 @@ async def test_writes(any_native: Native) -> None:
     assert await conn.execute("insert into t values (1, 2) /* affected=17 */") == 17
     result = await conn.query("create table u (ts timestamp, v int)")
     assert (result.is_update, result.affected_rows, result.fields) == (True, 0, ())
+
+
+async def test_others_have_their_turn(native: Native) -> None:
+    """Also while all that is asked is answered at once."""
+    conn = await native.connect()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    for _ in range(100):
+        await conn.fetchval("select 1 /* inline fetch_inline */")
+    task.cancel()
+    assert turns >= 100
 
 
 async def test_large_sql_leaves_the_loop_its_turns(native: Native) -> None:

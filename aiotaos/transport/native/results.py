@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 
@@ -123,6 +124,8 @@ class Results:
         self._start(call, len(data))
         reply = call.reply
         try:
+            if reply.done():  # at once; other tasks have their turn all the same
+                await asyncio.sleep(0)
             return await self._alarm.within(deadline, reply, lambda: self._late(call, deadline))
         except GeneratorExit:  # there is no loop any more
             call.is_given_up = True
