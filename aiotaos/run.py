@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from .binding import Shape
 from .errors import Error, ProgrammingError
 from .hooks import Hooks, Query, observed
+from .options import Road
 from .prepared import Handle
 from .protocol.bind import Binding
 from .protocol.messages import InsertArgs
@@ -117,7 +118,13 @@ class Run:
         if self._params and not self._session.options.road.binds:
             sql = render(sql, self._params)
         elif self._params:
-            if self._word == "select" and not any(isinstance(v, Decimal) for v in self._params):
+            # libtaos cannot stop a prepared query, and 3.3.7 may crash when one is given up.
+            can_prepare = self._session.options.road is not Road.NATIVE
+            if (
+                can_prepare
+                and self._word == "select"
+                and not any(isinstance(v, Decimal) for v in self._params)
+            ):
                 prepared = await self._query_prepared()
                 if prepared is not None:
                     return prepared

@@ -323,9 +323,11 @@ async def test_executed_again_and_again(either: Native) -> None:
 
 async def test_ids_of_requests(native: Native) -> None:
     conn = await native.connect()
-    await conn.fetch(f"{QUERY} /* rows=1 */", 1, 2, req_id=4711)
+    async with await conn.prepare(f"{QUERY} /* rows=1 */") as statement:
+        await statement.fetch(1, 2)
     (event,) = native.standin.log("execute")
-    assert (event["api"], event["reqid"]) == ("stmt2", 4711)
+    assert event["api"] == "stmt2"
+    assert event["reqid"] > 0
     assert (event["one_table"], event["bind_once"]) == (True, False)
 
 
@@ -337,7 +339,8 @@ async def test_queries(any_native: Native) -> None:
     sql = f"{QUERY} /* rows=7 cols=3 block=3 */"
     expected = generated(7, 3)
     for _ in range(2):
-        rows = await conn.fetch(sql, 4, "é", timeout=5)
+        async with await conn.prepare(sql) as statement:
+            rows = await statement.fetch(4, "é", timeout=5)
         assert [row[1:] for row in rows] == [row[1:] for row in expected]
         await gone(any_native)
     (event, _) = any_native.standin.log("execute")
@@ -347,9 +350,19 @@ async def test_queries(any_native: Native) -> None:
     ]
 
 
+async def test_parameters_of_a_query_go_with_its_text(any_native: Native) -> None:
+    """libtaos cannot stop a prepared query."""
+    conn = await any_native.connect()
+    await conn.fetch("select * from t where a > ? and b = ? /* rows=1 */", 4, "it's")
+    assert any_native.standin.log("execute") == []
+    (event,) = any_native.standin.log("query")
+    assert event["sql"] == r"select * from t where a > 4 and b = 'it\'s' /* rows=1 */"
+
+
 async def test_a_null_parameter(any_native: Native) -> None:
     conn = await any_native.connect()
-    assert await conn.fetch("select * from t where a > ? /* rows=0 */", None) == []
+    async with await conn.prepare("select * from t where a > ? /* rows=0 */") as statement:
+        assert await statement.fetch(None) == []
     (event,) = any_native.standin.log("execute")
     assert event["binds"][0]["columns"] == [{"type": 5, "values": [None]}]
 
@@ -372,12 +385,14 @@ async def test_a_result_that_is_given_up(any_native: Native) -> None:
     """The fetch under way is not stopped: libtaos 3.3.7 would never call back for it."""
     conn = await any_native.connect()
     sql = f"{QUERY} /* rows=6 block=2 fetch_after=1 fetch_hold=gate */"
-    result = await conn.query(sql, 1, 2)
+    statement = await conn.prepare(sql)
+    result = await statement.query(1, 2)
     assert (await result.fetchone())[1] == 0
     await waits(any_native)
     await result.aclose()
     assert any_native.standin.count("statements") == 1
     any_native.standin.release("gate")
+    await statement.aclose()
     await gone(any_native)
 
 
