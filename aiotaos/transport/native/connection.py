@@ -61,6 +61,14 @@ class Connection(Standing):
         """The TAOS as libtaos takes it."""
         return self.handle.address
 
+    def stop_queries(self) -> None:
+        """Stop what runs on it, where libtaos can; not after it was lost."""
+        can_stop = self.taosc.has("taos_kill_query") and self.lost is None
+        if can_stop and self.handle.hold():
+            if self.library.stands(self.address):
+                self.taosc.taos_kill_query(self.address)
+            self.handle.release()
+
     def refusal(
         self, failure: Failure, req_id: int, sql: str | None, may_have_run: bool | None = None
     ) -> Error:

@@ -89,8 +89,8 @@ class Results:
                     self._stop(reading.handle)
                 else:
                     reading.handle.close()
-            if calls and not is_lost:
-                self._stop_all()
+            if calls:
+                self._connection.stop_queries()
 
         return free
 
@@ -98,14 +98,6 @@ class Results:
         """Free the results; their loop has ended, so that nobody waits for anything."""
         for reading in self._readings:
             reading.handle.close()
-
-    def _stop_all(self) -> None:
-        """Stop what runs on the connection, where libtaos can."""
-        handle = self._connection.handle
-        if self._can_stop and handle.hold():
-            if self._library.stands(handle.address):
-                self._taosc.taos_kill_query(handle.address)
-            handle.release()
 
     async def query(self, sql: str, req_id: int, deadline: Deadline) -> ServerResult:
         """Run one statement; see :meth:`aiotaos.transport.base.Transport.query`."""
@@ -193,7 +185,7 @@ class Results:
         if all(other.may_be_stopped for other in self._calls.values()):
             self._calls.clear()  # nothing else need be done to stop them
             # Here and not on a thread, so that it cannot hit a query that begins meanwhile.
-            self._stop_all()
+            self._connection.stop_queries()
 
     def _answered(self, call: Query) -> None:
         """An answer has come."""

@@ -148,17 +148,14 @@ class Steps:
     def end(self, error: EndOfCall) -> Callable[[], None]:
         """Fail what waits; gives what stops what is executed, to be called on a thread."""
         executes = False
-        is_lost = self._connection.lost is not None
         for step in self._running:
             executes = executes or step.executes
             if not step.reply.done():
                 fail(step.reply, error(step.req_id, step.sql, True if step.executes else None))
 
         def stop() -> None:
-            connection, taosc = self._connection.handle, self._connection.taosc
-            if executes and not is_lost and taosc.has("taos_kill_query") and connection.hold():
-                taosc.taos_kill_query(connection.address)
-                connection.release()
+            if executes:
+                self._connection.stop_queries()
 
         return stop
 
